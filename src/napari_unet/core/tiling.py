@@ -1,0 +1,268 @@
+"""Where blocks and tiles lie: the overlap-tile strategy as pure geometry.
+
+::
+
+    array    0        16       32       48       64       80
+             |--------|--------|--------|--------|--------|  stride grid of the network
+    block    |                 |                 |        |  unit of writing
+    tile     |        |        |        |        |        |  write boxes abut
+    read  ...=========W========...                           write box + halo, mirrored outside
+
+A tile's write boxes cover the array once [1]_, Fig. 2. Their grid is anchored at
+the array's origin and has edges that are multiples of the network's stride, also
+when only a region is wanted: then the tiles that touch the region are computed
+where they always lie and only the part inside the region is written. So a tile's
+numbers depend on nothing but the array, the model and the tile size.
+
+References
+----------
+.. [1] O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for
+   Biomedical Image Segmentation", MICCAI 2015.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.boxes import Box, Shape
+from napari_unet.errors import TilingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_unet.core.receptive import NetGeometry
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The unit of writing and of resuming: a box of whole storage chunks.
+
+    Parameters
+    ----------
+    index : tuple of int
+        Position in the block grid, per axis.
+    box : Box
+        The voxels it owns: its grid cell, cut to the array.
+    write : Box
+        The part of `box` inside the wanted region.
+    """
+
+    index: Shape
+    box: Box
+    write: Box
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One network input and the voxels that its output decides.
+
+    Parameters
+    ----------
+    read : Box
+        Network input. Has a legal shape; may reach outside the array, where it is mirrored.
+    write : Box
+        Voxels that this tile writes, inside the array and the wanted region.
+    crop : Box
+        `write` in coordinates of the network's output (the input less one halo on each side).
+    """
+
+    read: Box
+    write: Box
+    crop: Box
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """Blocks and tiles of a network over an array.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Spatial shape of the array, (z, y, x).
+    net : NetGeometry
+        Halo, stride and legal sizes of the network.
+    tile_shape, block_shape : tuple of int
+        Edges of write boxes and of blocks; multiples of the stride of the network. A tile larger
+        than a block is cut to it: no tile crosses a block.
+
+    Raises
+    ------
+    TilingError
+        If lengths differ, or an edge is not a positive multiple of the stride.
+
+    Examples
+    --------
+    >>> from napari_unet.core.receptive import unet_geometry
+    >>> grid = TileGrid((1, 500, 900), unet_geometry(4), (1, 384, 384), (1, 768, 768))
+    >>> [tile.write.shape for tile in grid.tiles_of(next(grid.blocks()))]
+    [(1, 384, 384), (1, 384, 384), (1, 116, 384), (1, 116, 384)]
+    """
+
+    shape: Shape
+    net: NetGeometry
+    tile_shape: Shape
+    block_shape: Shape
+
+    def __post_init__(self) -> None:
+        stride = self.net.stride
+        for name, edges in (("tile", self.tile_shape), ("block", self.block_shape)):
+            if not len(edges) == len(self.shape) == len(stride):
+                raise TilingError(
+                    f"{name} shape {edges}, array shape {self.shape} and stride {stride} "
+                    "differ in length"
+                )
+            if any(e < 1 or e % s for e, s in zip(edges, stride, strict=True)):
+                raise TilingError(
+                    f"{name} shape {edges} must be positive multiples of the network's stride "
+                    f"{stride}; tiles off that grid see other pooling windows and disagree"
+                )
+        if any(n < 1 for n in self.shape):
+            raise TilingError(f"an array of shape {self.shape} has no voxels to segment")
+
+    @property
+    def extent(self) -> Box:
+        """The whole array."""
+        return Box.of_shape(self.shape)
+
+    def blocks(self, region: Box | None = None) -> Iterator[Block]:
+        """Yield the blocks that touch `region` (default: all), last axis fastest.
+
+        Raises
+        ------
+        TilingError
+            If `region` is empty or leaves the array.
+        """
+        wanted = self.extent if region is None else region
+        if wanted.is_empty or not self.extent.contains(wanted):
+            raise TilingError(
+                f"region {wanted.start}..{wanted.stop} does not lie in an array of {self.shape}"
+            )
+        for index, cell in _cells(wanted, self.block_shape):
+            box = cell.intersection(self.extent)
+            yield Block(index, box, box.intersection(wanted))
+
+    def count_blocks(self, region: Box | None = None) -> int:
+        """Return how many blocks touch `region`, without making them."""
+        return _count_cells(self.extent if region is None else region, self.block_shape)
+
+    def tiles_of(self, block: Block) -> Iterator[Tile]:
+        """Yield the tiles that write the voxels of ``block.write`` exactly once."""
+        origin = block.box.start
+        for _, cell in _cells(block.write.relative_to(origin), self.tile_shape):
+            cell_in_array = cell.relative_to(tuple(-o for o in origin)).intersection(block.box)
+            yield self._tile(cell_in_array, block.write)
+
+    def count_tiles(self, region: Box | None = None) -> int:
+        """Return how many tiles `region` takes.
+
+        Blocks inside the array all look alike, so one of each kind is counted: the answer for a
+        terabyte takes no longer than for a slice.
+        """
+        wanted = self.extent if region is None else region
+        per_axis = []
+        for n, a, b, tile, edge in zip(
+            self.shape, wanted.start, wanted.stop, self.tile_shape, self.block_shape, strict=True
+        ):
+            first, last = a // edge, (b - 1) // edge
+            total = 0
+            for k in {first, last}:
+                low, high = max(a, k * edge), min(b, (k + 1) * edge, n)
+                total += (high - 1 - k * edge) // tile - (low - k * edge) // tile + 1
+            per_axis.append(total + max(last - first - 1, 0) * -(-edge // tile))
+        return math.prod(per_axis)
+
+    def _tile(self, cell: Box, wanted: Box) -> Tile:
+        """Return the tile of a grid cell: a legal read box, and the part of it to write."""
+        stride, halo = self.net.stride, self.net.halo
+        aligned = tuple(-(-n // s) * s for n, s in zip(cell.shape, stride, strict=True))
+        read_start = tuple(a - h for a, h in zip(cell.start, halo, strict=True))
+        read_shape = self.net.input_shape(aligned)
+        read_stop = tuple(a + n for a, n in zip(read_start, read_shape, strict=True))
+        write = cell.intersection(wanted)
+        return Tile(Box(read_start, read_stop), write, write.relative_to(cell.start))
+
+
+def _cells(wanted: Box, edges: Shape) -> Iterator[tuple[Shape, Box]]:
+    ranges = [
+        range(a // edge, -(-b // edge))
+        for a, b, edge in zip(wanted.start, wanted.stop, edges, strict=True)
+    ]
+    for index in itertools.product(*ranges):
+        start = tuple(i * edge for i, edge in zip(index, edges, strict=True))
+        yield index, Box(start, tuple(a + edge for a, edge in zip(start, edges, strict=True)))
+
+
+def _count_cells(wanted: Box, edges: Shape) -> int:
+    return math.prod(
+        -(-b // edge) - a // edge
+        for a, b, edge in zip(wanted.start, wanted.stop, edges, strict=True)
+    )
+
+
+def whole_image_tile(shape: Shape, net: NetGeometry) -> Tile:
+    """Return the tile that is the reference of the tile law: the whole array in one pass.
+
+    Its output starts at the array's origin; its far end is mirrored to a legal size.
+    """
+    grid_edges = tuple(-(-n // s) * s for n, s in zip(shape, net.stride, strict=True))
+    grid = TileGrid(shape, net, grid_edges, grid_edges)
+    return next(grid.tiles_of(next(grid.blocks())))
+
+
+def nearest_tile_edge(wanted: int, stride: int) -> int:
+    """Return the legal write-box edge nearest to `wanted`: a positive multiple of `stride`.
+
+    Examples
+    --------
+    >>> nearest_tile_edge(500, 16)
+    496
+    """
+    return max(round(wanted / stride), 1) * stride
+
+
+def mirror_indices(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
+    """Return where the voxels ``start .. stop - 1`` of a mirrored axis are found.
+
+    The axis is reflected about its first and last voxel, which are not repeated, again and again
+    where it is shorter than what is asked for; one voxel is repeated for ever.
+
+    Parameters
+    ----------
+    start, stop : int
+        Range to fetch; may lie anywhere, also wholly outside.
+    size : int
+        Length of the axis, at least 1.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``stop - start`` indices in ``0 .. size - 1``.
+
+    References
+    ----------
+    .. [1] Ronneberger et al. 2015, Fig. 2: mirrored extrapolation of missing input.
+
+    Examples
+    --------
+    >>> mirror_indices(-2, 6, 4).tolist()
+    [2, 1, 0, 1, 2, 3, 2, 1]
+    """
+    if size < 1:
+        raise TilingError("an axis without voxels cannot be mirrored")
+    index = np.arange(start, stop)
+    if size == 1:
+        return np.zeros_like(index)
+    period = 2 * (size - 1)
+    folded = np.abs(index) % period
+    return np.asarray(np.minimum(folded, period - folded), dtype=np.intp)
+
+
+def redundancy(tile_shape: Sequence[int], net: NetGeometry) -> float:
+    """Return how many voxels are read per voxel written, for one full tile."""
+    return math.prod(net.input_shape(tile_shape)) / math.prod(tile_shape)

@@ -1,0 +1,1 @@
+"""The network and its files; importing this package does not import torch."""
