@@ -1,0 +1,116 @@
+"""What a model file says about itself, beside its tensors."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from napari_unet.core.architecture import Architecture
+from napari_unet.core.classes import FIRST_CLASS, ClassInfo
+from napari_unet.core.normalization import NormalizationMethod
+from napari_unet.core.settings import Settings
+
+SCHEMA_VERSION: Literal[1] = 1
+"""Version of `ModelHeader`; a file with another one is refused, not guessed at."""
+
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""A name that is also a file name and a zarr group's name."""
+
+Text = Annotated[str, Field(max_length=20_000)]
+"""Free text; bounded because it comes from a file."""
+
+
+class InputExpectation(Settings):
+    """What images a model was trained on.
+
+    Parameters
+    ----------
+    channels : tuple of str
+        Meaning of each input channel, e.g. ``("FIB-SEM",)``.
+    voxel_size : tuple of float or None
+        (y, x) length of a pixel in training, in `unit`; None = unknown.
+    unit : str or None
+        Name of the unit as OME-Zarr spells it.
+    normalization : {"standardize"}
+        How intensities are mapped to network input, over the whole volume.
+    """
+
+    channels: tuple[Annotated[str, Field(max_length=64)], ...]
+    voxel_size: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
+    unit: Annotated[str, Field(max_length=32)] | None = None
+    normalization: NormalizationMethod = "standardize"
+
+
+class Provenance(Settings):
+    """Where a model comes from.
+
+    Parameters
+    ----------
+    recipe : str
+        The script and settings that made it.
+    seed : int or None
+        Seed of all its random numbers.
+    data : str
+        What it was trained on, with source and attribution.
+    created : str
+        UTC date.
+    versions : dict
+        Versions of the libraries it was trained with.
+    scores : dict
+        Measured on data it has not seen; see `score_conditions`.
+    score_conditions : str
+        What exactly was measured, and on what.
+    """
+
+    recipe: Text = ""
+    seed: int | None = None
+    data: Text = ""
+    created: Text = ""
+    versions: dict[str, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)
+    scores: dict[str, float] = Field(default_factory=dict)
+    score_conditions: Text = ""
+
+
+class ModelHeader(Settings):
+    """Everything a model file holds but its tensors.
+
+    Raises
+    ------
+    ConfigError
+        If the classes or channels do not fit the architecture.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: ModelName
+    description: Text = ""
+    architecture: Architecture
+    classes: tuple[ClassInfo, ...]
+    input: InputExpectation
+    provenance: Provenance = Provenance()
+    license: Annotated[str, Field(max_length=200)] = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelHeader:
+        if len(self.classes) != self.architecture.num_classes:
+            raise ValueError(
+                f"{len(self.classes)} classes are named, but the network has "
+                f"{self.architecture.num_classes} outputs"
+            )
+        if len(self.input.channels) != self.architecture.in_channels:
+            raise ValueError(
+                f"{len(self.input.channels)} channels are named, but the network has "
+                f"{self.architecture.in_channels} inputs"
+            )
+        names = [item.name for item in self.classes]
+        if len(set(names)) != len(names):
+            raise ValueError(f"class names {names} are not all different")
+        return self
+
+    def labels(self) -> dict[int, ClassInfo]:
+        """Return label value -> class: the k-th class has the label k."""
+        return dict(enumerate(self.classes, start=FIRST_CLASS))
+
+    def summary(self) -> dict[str, Any]:
+        """Return the header as plain data, ready for JSON."""
+        return self.model_dump(mode="json")

@@ -1,0 +1,90 @@
+"""A segmentation job: every option, as the command line, a job file and the plugin give it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from napari_unet.core.settings import Settings
+
+Precision = Literal["fp32", "bf16", "fp16"]
+OmeVersion = Literal["0.4", "0.5"]
+ProbabilityType = Literal["float32", "float16"]
+DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+DEFAULT_BLOCK_EDGE = 1024
+"""Edge of a block in y and x: 1 MB of labels, a few seconds of work on a laptop's CPU."""
+
+DEFAULT_CHUNK_EDGE = 512
+"""Edge of a chunk in y and x; napari fetches whole chunks."""
+
+
+class SegmentJob(Settings):
+    """What to segment, with what, where to, and how.
+
+    Parameters
+    ----------
+    input : str
+        Path of the image.
+    model : str
+        Name of a model in the store, or path of a ``.safetensors`` file.
+    output : str
+        Path of the OME-Zarr group to write.
+    name : str or None
+        Name of the label image inside it; None = the model's name.
+    region : str or None
+        Part to segment, ``"z0:z1,y0:y1,x0:x1"`` in voxels; None = all.
+    axes, channel, level, time
+        Which part of the file is the image: axis letters; channel indices "0" or "0,2"; pyramid
+        level; time point.
+    tile_size : int or None
+        Edge of a tile's write box in pixels; None = chosen for the device.
+    batch_size : int or None
+        Tiles computed together; None = chosen for the device.
+    block_size : int
+        Edge of a block in y and x, in pixels.
+    device : str
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    threads : int or None
+        CPU threads of the network; None = one per core.
+    precision : {"fp32", "bf16", "fp16"}
+        Arithmetic of the network.
+    tf32 : bool
+        Allow TF32 on NVIDIA GPUs: faster, and no longer equal to the CPU to 1e-4.
+    normalization : str or None
+        ``"MEAN,STD"`` (one pair per channel, separated by ``;``) instead of the measured ones.
+    probabilities : bool
+        Also write the probability of each class.
+    probability_type : {"float32", "float16"}
+        How probabilities are stored.
+    shards : bool
+        Store one file per block instead of one per chunk, where the count of files would hurt.
+    overwrite : bool
+        Replace an output that was made with other options.
+    ome_version : {"0.5", "0.4"}
+        OME-Zarr version to write.
+    """
+
+    input: str
+    model: str
+    output: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    region: str | None = None
+    axes: str | None = None
+    channel: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
+    level: Annotated[int, Field(ge=0)] = 0
+    time: Annotated[int, Field(ge=0)] | None = None
+    tile_size: Annotated[int, Field(ge=1, le=16384)] | None = None
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | None = None
+    block_size: Annotated[int, Field(ge=16, le=16384)] = DEFAULT_BLOCK_EDGE
+    device: DeviceName = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    precision: Precision = "fp32"
+    tf32: bool = False
+    normalization: str | None = None
+    probabilities: bool = False
+    probability_type: ProbabilityType = "float32"
+    shards: bool = False
+    overwrite: bool = False
+    ome_version: OmeVersion = "0.5"
