@@ -24,7 +24,7 @@ import math
 import os
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
@@ -56,7 +56,9 @@ MAX_PARAMETERS = 10**9
 DTYPE_BYTES: dict[str, int] = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
 """Number types that a model file may hold, and the bytes that one number takes."""
 
+_CHANGED = "it changed while it was read; try again when nothing writes it"
 _LENGTH_BYTES = 8
+_PIECE_BYTES = 2**20
 _METADATA = "__metadata__"
 _ALLOWED_METADATA = frozenset({METADATA_KEY, "format"})
 _ENTRY_KEYS = frozenset({"dtype", "shape", "data_offsets"})
@@ -115,10 +117,16 @@ class ModelFile:
     sha256: str = ""
 
 
-def read_model_header(path: str | os.PathLike[str]) -> ModelFile:
-    """Return what a model file says about itself; its tensors are not read.
+def read_model_header(path: str | os.PathLike[str], *, hashed: bool = True) -> ModelFile:
+    """Return what a model file says about itself; its tensors are not kept in memory.
 
-    The cost does not depend on the size of the file, and `ModelFile.sha256` stays empty.
+    Parameters
+    ----------
+    path : path-like
+        The `.safetensors` file.
+    hashed : bool
+        Read on to the end of the file for its hash. If not, only the header is read, and
+        `ModelFile.sha256` stays empty.
 
     Raises
     ------
@@ -126,7 +134,17 @@ def read_model_header(path: str | os.PathLike[str]) -> ModelFile:
         If the file is missing, not a regular file, or not a model file of ours.
     """
     with _open(path) as (stream, size):
-        return _read_header(stream, size, Path(path))[0]
+        file, head = _read_header(stream, size, Path(path))
+        if not hashed:
+            return file
+        digest = hashlib.sha256(head)
+        rest = size - len(head)
+        while piece := stream.read(min(rest, _PIECE_BYTES)):
+            digest.update(piece)
+            rest -= len(piece)
+    if rest:
+        refuse(path, _CHANGED)
+    return replace(file, sha256=digest.hexdigest())
 
 
 def read_model_file(
@@ -170,7 +188,7 @@ def read_model_file(
             refuse(path, f"its {size:,} bytes do not fit into memory; free some and try again")
     # The hash and the tensors are taken from `data`; what was checked above must be the same bytes.
     if len(data) != size or not data.startswith(head):
-        refuse(path, "it changed while it was read; try again when nothing writes it")
+        refuse(path, _CHANGED)
     sha256 = hashlib.sha256(data).hexdigest()
     if expected_sha256 is not None and sha256 != expected_sha256.strip().lower():
         refuse(
@@ -178,7 +196,7 @@ def read_model_file(
             f"its SHA-256 is {sha256}, but {excerpt(expected_sha256)} was expected; "
             "fetch the model again, or name the hash of the file that you mean",
         )
-    return ModelFile(file.path, file.header, file.tensors, sha256), data
+    return replace(file, sha256=sha256), data
 
 
 def parse_model_bytes(data: bytes, *, source: str) -> ModelFile:
@@ -246,7 +264,7 @@ def _read_header(stream: BinaryIO, size: int, path: Path) -> tuple[ModelFile, by
         refuse(path, _what_it_is(prefix, length, room))
     text = stream.read(length)
     if len(text) != length:
-        refuse(path, "it changed while it was read; try again when nothing writes it")
+        refuse(path, _CHANGED)
     table = _parse_json(text, "its header", path)
     metadata = table.pop(_METADATA, None)
     tensors = _check_table(table, room - length, path)

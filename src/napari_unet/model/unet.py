@@ -175,6 +175,9 @@ def initialize_weights(net: nn.Module) -> None:
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            if module.weight.is_meta:
+                # No numbers to draw; asking torch to would import its compiler, which takes 1 s.
+                continue
             taps = math.prod(module.kernel_size)
             if isinstance(module, nn.ConvTranspose2d):
                 taps //= math.prod(module.stride)
