@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# Before anything imports napari: without it, make_napari_viewer overwrites the developer's settings.
+# Before anything imports napari, or make_napari_viewer overwrites the developer's settings.
 os.environ["NAPARI_CONFIG"] = ""
 if sys.platform == "linux":
     # Only xcb, under the Xvfb that pytest-xvfb starts, draws the canvas; offscreen has no OpenGL.
