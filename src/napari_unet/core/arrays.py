@@ -80,10 +80,7 @@ class ImageSource(Protocol):
         """
 
     def count_missing_chunks(self, box: Box) -> int:
-        """Return how many chunks whose first voxel lies in `box` were never written (legal fill).
-
-        Chunks are cut to the image; each is counted for exactly one of any set of abutting boxes.
-        """
+        """Return how many chunks that overlap `box` were never written (legal fill)."""
 
     def identity(self) -> dict[str, Any]:
         """Return what tells this image from others: path, shape, dtype, size, a content hash."""

@@ -139,22 +139,42 @@ class TileGrid:
             If `region` is empty or leaves the array.
         """
         wanted = self.extent if region is None else region
-        if wanted.is_empty or not self.extent.contains(wanted):
+        for index in itertools.product(*self.block_ranges(wanted)):
+            yield self.block(index, wanted)
+
+    def block_ranges(self, region: Box) -> tuple[range, ...]:
+        """Return, per axis, the indices of the blocks that touch `region`.
+
+        Raises
+        ------
+        TilingError
+            If `region` is empty or leaves the array.
+        """
+        if region.is_empty or not self.extent.contains(region):
             raise TilingError(
-                f"region {wanted.start}..{wanted.stop} does not lie in an array of {self.shape}"
+                f"region {region.start}..{region.stop} does not lie in an array of {self.shape}"
             )
-        for index, cell in _cells(wanted, self.block_shape):
-            box = cell.intersection(self.extent)
-            yield Block(index, box, box.intersection(wanted))
+        return tuple(
+            range(a // edge, -(-b // edge))
+            for a, b, edge in zip(region.start, region.stop, self.block_shape, strict=True)
+        )
+
+    def block(self, index: Shape, region: Box) -> Block:
+        """Return the block at a position of the block grid, for a wanted region."""
+        start = tuple(i * edge for i, edge in zip(index, self.block_shape, strict=True))
+        stop = tuple(a + edge for a, edge in zip(start, self.block_shape, strict=True))
+        box = Box(start, stop).intersection(self.extent)
+        return Block(index, box, box.intersection(region))
 
     def count_blocks(self, region: Box | None = None) -> int:
         """Return how many blocks touch `region`, without making them."""
-        return _count_cells(self.extent if region is None else region, self.block_shape)
+        ranges = self.block_ranges(self.extent if region is None else region)
+        return math.prod(len(r) for r in ranges)
 
     def tiles_of(self, block: Block) -> Iterator[Tile]:
         """Yield the tiles that write the voxels of ``block.write`` exactly once."""
         origin = block.box.start
-        for _, cell in _cells(block.write.relative_to(origin), self.tile_shape):
+        for cell in _cells(block.write.relative_to(origin), self.tile_shape):
             cell_in_array = cell.relative_to(tuple(-o for o in origin)).intersection(block.box)
             yield self._tile(cell_in_array, block.write)
 
@@ -188,21 +208,15 @@ class TileGrid:
         return Tile(Box(read_start, read_stop), write, write.relative_to(cell.start))
 
 
-def _cells(wanted: Box, edges: Shape) -> Iterator[tuple[Shape, Box]]:
+def _cells(wanted: Box, edges: Shape) -> Iterator[Box]:
+    """Yield the cells of a grid anchored at 0 that touch `wanted`."""
     ranges = [
         range(a // edge, -(-b // edge))
         for a, b, edge in zip(wanted.start, wanted.stop, edges, strict=True)
     ]
     for index in itertools.product(*ranges):
         start = tuple(i * edge for i, edge in zip(index, edges, strict=True))
-        yield index, Box(start, tuple(a + edge for a, edge in zip(start, edges, strict=True)))
-
-
-def _count_cells(wanted: Box, edges: Shape) -> int:
-    return math.prod(
-        -(-b // edge) - a // edge
-        for a, b, edge in zip(wanted.start, wanted.stop, edges, strict=True)
-    )
+        yield Box(start, tuple(a + edge for a, edge in zip(start, edges, strict=True)))
 
 
 def whole_image_tile(shape: Shape, net: NetGeometry) -> Tile:

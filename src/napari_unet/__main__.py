@@ -1,0 +1,5 @@
+"""``python -m napari_unet`` is the command ``napari-unet``."""
+
+from napari_unet.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The use cases, headless: what the command line, a notebook and the plugin all call."""

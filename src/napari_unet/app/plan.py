@@ -1,0 +1,242 @@
+"""What a job will do, worked out before it does it: geometry, cost, and what it must not touch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.app.models import ModelEntry, find_model
+from napari_unet.core.boxes import Box, format_region, parse_region
+from napari_unet.core.normalization import Normalization
+from napari_unet.core.tiling import TileGrid, nearest_tile_edge, redundancy
+from napari_unet.errors import AxesError, ConfigError, TilingError
+from napari_unet.io.image import Selection, open_image
+from napari_unet.io.pyramid import plan_levels
+
+if TYPE_CHECKING:
+    from napari_unet.core.arrays import ImageSource
+    from napari_unet.core.boxes import Shape
+    from napari_unet.core.job import SegmentJob
+
+BASE_MEMORY = 400 * 2**20
+"""Bytes of a process that has torch, zarr and scikit-image loaded (measured on Linux: 0.35 GB)."""
+
+LIVE_FEATURE_MAPS = 9
+"""Full-size feature maps of `base_channels` that are alive at the peak of a forward pass.
+
+At the top of the expanding path: the skip (1), its crop and the up-convolved features joined
+(2 + 2 while they are copied), and a convolution's input and output in the library's own layout (4).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPlan:
+    """A job, resolved against the image and the model it names.
+
+    Parameters
+    ----------
+    job : SegmentJob
+        What the user asked for.
+    source : ImageSource
+        The opened image.
+    model : ModelEntry
+        The model; its tensors are not loaded.
+    name : str
+        Name of the label image.
+    grid : TileGrid
+        Blocks and tiles.
+    region : Box
+        What is segmented, (z, y, x).
+    normalization : Normalization or None
+        Given by the user; None = to be measured.
+    """
+
+    job: SegmentJob
+    source: ImageSource
+    model: ModelEntry
+    name: str
+    grid: TileGrid
+    region: Box
+    normalization: Normalization | None
+
+    @property
+    def tile_edge(self) -> int:
+        """Edge of a full tile's write box in y and x, in pixels."""
+        return self.grid.tile_shape[-1]
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the answer; tile, batch, threads and device do not."""
+        job = self.job
+        return {
+            "input": self.source.identity(),
+            "model_sha256": self.model.sha256,
+            "region": format_region(self.region),
+            "channel": job.channel,
+            "level": job.level,
+            "time": job.time,
+            "normalization": job.normalization or self.model.header.input.normalization,
+            "precision": job.precision,
+            "tf32": job.tf32,
+            "block_size": job.block_size,
+            "probabilities": job.probability_type if job.probabilities else None,
+            "shards": job.shards,
+            "ome_version": job.ome_version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a job costs.
+
+    Parameters
+    ----------
+    tiles, blocks, pixels : int
+        How many.
+    redundancy : float
+        Pixels read per pixel written, for a full tile.
+    memory_bytes : int
+        Upper estimate of the process's memory.
+    disk_bytes : int
+        Upper bound of the output: uncompressed, with all levels.
+    """
+
+    tiles: int
+    blocks: int
+    pixels: int
+    redundancy: float
+    memory_bytes: int
+    disk_bytes: int
+
+
+def selection_of(job: SegmentJob) -> Selection:
+    """Return which part of the file is the image."""
+    return Selection(axes=job.axes, channel=job.channel, level=job.level, time=job.time)
+
+
+def plan_segment(
+    job: SegmentJob, default_tile_edge: int, source: ImageSource | None = None
+) -> SegmentPlan:
+    """Return a job resolved against its image and model, without reading either's data.
+
+    Parameters
+    ----------
+    job : SegmentJob
+        What to do.
+    default_tile_edge : int
+        Tile edge when the job names none, in pixels.
+    source : ImageSource or None
+        The image, when it is open already; else ``job.input`` is opened.
+
+    Raises
+    ------
+    InputError, AxesError, ModelFileError, ConfigError, TilingError
+        If something does not exist or does not fit.
+    """
+    model = find_model(job.model)
+    opened = source is None
+    source = (
+        open_image(Path(job.input).expanduser(), selection_of(job)) if source is None else source
+    )
+    try:
+        wanted, given = model.header.architecture.in_channels, source.num_channels
+        if wanted != given:
+            raise AxesError(
+                f"{source.name} has {given} channels, the model {model.name} takes {wanted} "
+                f"({', '.join(model.header.input.channels)}); choose with --channel, e.g. "
+                f"--channel {','.join(str(i) for i in range(wanted))}"
+            )
+        grid = _grid(job, model, source.shape, default_tile_edge)
+        region = _region(job, source)
+        normalization = _given_normalization(job, given)
+    except BaseException:
+        if opened:
+            source.close()
+        raise
+    return SegmentPlan(job, source, model, job.name or model.name, grid, region, normalization)
+
+
+def _grid(job: SegmentJob, model: ModelEntry, shape: Shape, default_edge: int) -> TileGrid:
+    net = model.header.architecture.geometry()
+    stride = net.stride[-1]
+    if job.block_size % stride:
+        raise TilingError(
+            f"block_size {job.block_size} is not a multiple of {stride}, the stride of the model "
+            f"{model.name}; choose {nearest_tile_edge(job.block_size, stride)}"
+        )
+    edge = min(nearest_tile_edge(job.tile_size or default_edge, stride), job.block_size)
+    block = (1, job.block_size, job.block_size)
+    return TileGrid(shape, net, (1, edge, edge), block)
+
+
+def _region(job: SegmentJob, source: ImageSource) -> Box:
+    if job.region is None:
+        return Box.of_shape(source.shape)
+    shape = source.shape[-len(source.spatial_axes) :]
+    text = job.region
+    # A plane is written y,x; the plugin always speaks of z, y and x.
+    if len(shape) == 2 and text.count(",") == 2:
+        shape = source.shape
+    box = parse_region(text, shape, "zyx"[-len(shape) :])
+    if len(shape) == 2:
+        return Box((0, *box.start), (1, *box.stop))
+    return box
+
+
+def _given_normalization(job: SegmentJob, channels: int) -> Normalization | None:
+    if job.normalization is None:
+        return None
+    try:
+        pairs = [tuple(map(float, pair.split(","))) for pair in job.normalization.split(";")]
+        offset, scale = zip(*pairs, strict=True)
+    except ValueError:
+        raise ConfigError(
+            f"normalization {job.normalization!r} is not MEAN,STD; write for example 128.5,31 "
+            "(for several channels 128.5,31;90,12)"
+        ) from None
+    if len(pairs) != channels:
+        raise ConfigError(
+            f"normalization {job.normalization!r} is for {len(pairs)} channels, the image has "
+            f"{channels}; separate channels by a semicolon"
+        )
+    return Normalization.parse(
+        {"offset": offset, "scale": scale, "source": "given"}, source="normalization"
+    )
+
+
+def estimate(plan: SegmentPlan, batch_size: int = 1) -> Estimate:
+    """Return what a job costs, from its geometry alone.
+
+    Parameters
+    ----------
+    plan : SegmentPlan
+        The job.
+    batch_size : int
+        Tiles computed together.
+    """
+    grid, job = plan.grid, plan.job
+    classes = plan.model.header.architecture.num_classes
+    largest = tuple(min(t, -(-n // s) * s) for t, n, s in _tile_limits(grid))
+    tile_pixels = math.prod(grid.net.input_shape(largest))
+    features = plan.model.header.architecture.base_channels * LIVE_FEATURE_MAPS
+    block = math.prod(grid.block_shape)
+    labels_in_flight = 4 * block * (1 + (4 * classes if job.probabilities else 0))
+    bytes_per_pixel = 1.0
+    if job.probabilities:
+        bytes_per_pixel += classes * (4 if job.probability_type == "float32" else 2)
+    full = math.prod(plan.source.shape)
+    level_factor = sum(math.prod(level.shape) for level in plan_levels(plan.source)) / full
+    return Estimate(
+        tiles=grid.count_tiles(plan.region),
+        blocks=grid.count_blocks(plan.region),
+        pixels=plan.region.size,
+        redundancy=redundancy(largest, grid.net),
+        memory_bytes=BASE_MEMORY + 4 * batch_size * tile_pixels * features + labels_in_flight,
+        disk_bytes=round(plan.region.size * bytes_per_pixel * level_factor),
+    )
+
+
+def _tile_limits(grid: TileGrid) -> zip[tuple[int, int, int]]:
+    return zip(grid.tile_shape, grid.shape, grid.net.stride, strict=True)

@@ -1,0 +1,1 @@
+"""The command ``napari-unet``: arguments in, text out, nothing else."""

@@ -1,0 +1,76 @@
+"""What may be said to a running job, as JSON lines on standard input."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.core.boxes import Box
+from napari_unet.errors import TilingError, UNetError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from napari_unet.inference.control import JobControl
+
+
+class ControlError(UNetError, ValueError):
+    """A control line cannot be understood; it is reported and passed over."""
+
+
+def obey(control: JobControl, line: str) -> None:
+    """Pass one control line on to a job.
+
+    Parameters
+    ----------
+    control : JobControl
+        The job's ear.
+    line : str
+        ``{"command": "stop"}``, ``"pause"``, ``"resume"``, or ``{"command": "viewport", "box":
+        [[z0, y0, x0], [z1, y1, x1]]}`` in voxels of the image, half-open.
+
+    Raises
+    ------
+    ControlError
+        If the line says none of these.
+    """
+    try:
+        message: Any = json.loads(line)
+        command = message["command"]
+        if command == "viewport":
+            start, stop = message["box"]
+            control.viewport = Box(tuple(int(a) for a in start), tuple(int(b) for b in stop))
+            return
+        action = {"stop": control.stop, "pause": control.pause, "resume": control.resume}[command]
+    except (ValueError, TypeError, KeyError, RecursionError, TilingError) as error:
+        raise ControlError(f"control line {line.strip()[:200]!r} is not understood") from error
+    action()
+
+
+def listen(control: JobControl) -> None:
+    """Obey control lines in the background; the end of standard input ends the listening only."""
+
+    def work() -> None:
+        for line in sys.stdin:
+            try:
+                obey(control, line)
+            except ControlError as error:
+                print(f"warning: {error}", file=sys.stderr, flush=True)
+
+    if sys.stdin is not None and not sys.stdin.isatty():
+        threading.Thread(target=work, name="control-input", daemon=True).start()
+
+
+def stop_on_signals(control: JobControl) -> None:
+    """Let Ctrl-C and SIGTERM end the job at the next tile, and a second one at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if control.stopped:
+            raise KeyboardInterrupt
+        control.stop()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)

@@ -1,0 +1,35 @@
+"""``napari-unet demo``: the main job on the bundled sample, in one command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_unet.cli.exit_codes import exit_code
+from napari_unet.errors import UNetError
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.")] = Path("demo"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Segment the bundled EM sample; writes a label zarr and an overlay picture."""
+    from napari_unet.app.demo import run_demo
+    from napari_unet.cli.progress import make_reporter
+
+    reporter = make_reporter("auto")
+    try:
+        result = run_demo(folder, device, reporter.show)
+    except UNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(exit_code(error)) from error
+    finally:
+        reporter.close()
+    print(f"labels   {result.labels}")
+    print(f"overlay  {result.overlay}")
+    print("Look at the overlay with any image viewer. To see image and labels in napari:")
+    print(f'  napari "{result.image}" "{result.labels}"')
+    print(f'or drop "{result.record}" onto a napari window that has this plugin.')

@@ -1,0 +1,51 @@
+"""The command's entry point. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from napari_unet.cli.demo import demo
+from napari_unet.cli.models import models_app
+from napari_unet.cli.segment import segment
+
+EPILOG = "Exit codes: 0 all done, 2 usage, 3 some inputs failed, 130 cancelled."
+
+app = typer.Typer(
+    name="napari-unet",
+    help="U-Net segmentation of microscopy images that may be far larger than memory.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+)
+app.command(epilog=EPILOG)(segment)
+app.command()(demo)
+app.add_typer(models_app, name="models")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import napari_unet
+
+        print(napari_unet.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Take the options of the command itself."""
+
+
+def main() -> None:
+    """Run the command and exit with its code."""
+    app()

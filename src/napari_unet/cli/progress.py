@@ -1,0 +1,184 @@
+"""How a run is shown: a bar for people, JSON lines for programs, or nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from napari_unet.core.events import (
+    AlreadyDone,
+    Cancelled,
+    Failed,
+    Finished,
+    JobStarted,
+    PyramidProgress,
+    StageChanged,
+    TileDone,
+    Warned,
+    event_to_json,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from napari_unet.core.events import JobEvent
+
+ProgressKind = Literal["auto", "bar", "json", "none"]
+
+
+class Reporter(Protocol):
+    """Shows the events of one or several jobs."""
+
+    def show(self, event: JobEvent) -> None:
+        """Show an event."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+def make_reporter(kind: ProgressKind) -> Reporter:
+    """Return what shows the events; "auto" is a bar on a terminal and messages elsewhere."""
+    if kind == "json":
+        return JsonReporter()
+    if kind == "none":
+        return MessageReporter(only_problems=True)
+    if kind == "bar" or sys.stderr.isatty():
+        return BarReporter()
+    return MessageReporter()
+
+
+class JsonReporter:
+    """One JSON object per line on standard output, see `napari_unet.core.events`."""
+
+    def __init__(self) -> None:
+        self._open = True
+
+    def show(self, event: JobEvent) -> None:
+        """Print an event. When nobody listens any more the job goes on in silence."""
+        if not self._open:
+            return
+        try:
+            print(json.dumps(event_to_json(event)), flush=True)
+        except (BrokenPipeError, ValueError):
+            self._open = False
+            # Python flushes standard output once more when it ends, and would fail again.
+            sys.stdout = None
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+
+class MessageReporter:
+    """Plain lines on standard error: what finished, what went wrong."""
+
+    def __init__(self, *, only_problems: bool = False) -> None:
+        self._only_problems = only_problems
+
+    def show(self, event: JobEvent) -> None:
+        """Print an event that is worth a line."""
+        line = describe(event)
+        if line and (not self._only_problems or isinstance(event, Warned | Failed | Cancelled)):
+            print(line, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Nothing to leave behind."""
+
+
+class BarReporter:
+    """A progress bar with time left and pixel rate, on standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        self._console = Console(stderr=True)
+        self._progress: Progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rate]}"),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+        self._began = 0.0
+        self._progress.start()
+
+    def show(self, event: JobEvent) -> None:
+        """Move the bar, or print a line above it."""
+        match event:
+            case StageChanged(stage=stage):
+                self._describe(stage)
+            case JobStarted(pixels=pixels):
+                self._began = time.monotonic()
+                self._update(total=pixels, completed=0)
+            case TileDone(pixels_done=done):
+                rate = done / max(time.monotonic() - self._began, 1e-9)
+                self._update(completed=done, rate=f"{rate / 1e6:.2f} Mpx/s")
+            case PyramidProgress(done=done, total=total):
+                self._update(completed=done, total=total, rate="")
+            case _:
+                if line := describe(event):
+                    self._console.print(line, markup=False, highlight=False)
+                    if isinstance(event, Finished | Cancelled | Failed | AlreadyDone):
+                        self._drop()
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._drop()
+        self._progress.stop()
+
+    def _describe(self, stage: str) -> None:
+        if self._task is None:
+            self._task = self._progress.add_task(stage, total=None, rate="")
+        else:
+            self._progress.update(self._task, description=stage)
+
+    def _update(self, **values: float | str) -> None:
+        if self._task is not None:
+            self._progress.update(self._task, **values)  # type: ignore[arg-type]
+
+    def _drop(self) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+
+
+def describe(event: JobEvent) -> str | None:
+    """Return an event in a sentence, or None when it is not worth one."""
+    match event:
+        case JobStarted():
+            height, width = event.tile_shape[-2:]
+            return (
+                f"{event.name}: {event.tiles} tiles of {height} x {width} in {event.blocks} blocks "
+                f"on {event.device}"
+            )
+        case Finished():
+            rate = event.pixels / max(event.seconds, 1e-9) / 1e6
+            return (
+                f"{event.pixels / 1e6:.2f} Mpx in {event.seconds:.1f} s ({rate:.2f} Mpx/s); "
+                f"labels in {event.output} as {event.name!r}"
+            )
+        case AlreadyDone():
+            return f"{event.output} already holds {event.name!r}, complete; nothing to do"
+        case Cancelled():
+            return (
+                f"cancelled after {event.tiles_done} of {event.tiles} tiles; "
+                f"{event.output} is marked incomplete"
+            )
+        case Warned(message=message):
+            return f"warning: {message}"
+        case Failed():
+            return f"error: {event.message}"
+        case _:
+            return None

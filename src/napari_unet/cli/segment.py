@@ -1,0 +1,284 @@
+"""``napari-unet segment``: images in, label images out."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_unet.cli.exit_codes import CANCELLED, DONE, FAILED, exit_code
+from napari_unet.cli.progress import ProgressKind, Reporter, make_reporter
+from napari_unet.errors import ConfigError, UNetError
+
+if TYPE_CHECKING:
+    from napari_unet.core.job import SegmentJob
+    from napari_unet.inference.control import JobControl
+
+STANDARD_INPUT = "-"
+"""``--config -``: the job comes as one line of JSON on standard input, when the engine is warm."""
+
+
+def segment(
+    ctx: typer.Context,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT...",
+            help="Images: zarr, OME-Zarr, TIFF, PNG, JPEG, .npy, or a folder of slices.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Name of a model (see `models list`) or its file.")
+    ] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(help="OME-Zarr to write; for several inputs a folder with one zarr each."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the label image. [default: the model's]")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Part to segment, in voxels.", metavar="z0:z1,y0:y1,x0:x1"),
+    ] = None,
+    axes: Annotated[str | None, typer.Option(help="Axes of the input, e.g. zyx.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Channels to use, e.g. 0 or 0,2.")] = None,
+    level: Annotated[
+        int | None, typer.Option(help="Level of a pyramid, 0 = full resolution.")
+    ] = None,
+    time: Annotated[int | None, typer.Option(help="Time point, from 0.")] = None,
+    tile_size: Annotated[
+        int | None,
+        typer.Option(help="Edge of a tile's write box; taken to the nearest legal value."),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Tiles computed together.")] = None,
+    block_size: Annotated[
+        int | None, typer.Option(help="Edge of a block, the unit of writing.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the network.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    tf32: Annotated[bool | None, typer.Option("--tf32", help="Allow TF32 on NVIDIA GPUs.")] = None,
+    normalization: Annotated[
+        str | None,
+        typer.Option(help="Use these intensities instead of measured ones.", metavar="MEAN,STD"),
+    ] = None,
+    probabilities: Annotated[
+        bool | None, typer.Option("--probabilities", help="Also write class probabilities.")
+    ] = None,
+    probability_type: Annotated[
+        str | None, typer.Option(help="How they are stored: float32 or float16.")
+    ] = None,
+    shards: Annotated[
+        bool | None, typer.Option("--shards", help="One file per block instead of per chunk.")
+    ] = None,
+    overwrite: Annotated[
+        bool | None,
+        typer.Option("--overwrite", help="Replace an output that was made with other options."),
+    ] = None,
+    ome_version: Annotated[
+        str | None, typer.Option(help="OME-Zarr version to write: 0.5 or 0.4.")
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="Job file (TOML, JSON or a NAME.unet.json record); options given here win. "
+            "- reads one line of JSON from standard input once the engine is loaded."
+        ),
+    ] = None,
+    save_config: Annotated[
+        Path | None, typer.Option(help="Write the options to a job file first.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take, and stop.")
+    ] = False,
+    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+) -> None:
+    """Segment images into OME-Zarr label images.
+
+    Classes are numbered from 1; 0 = not computed. Nothing is overwritten silently: the same command
+    on a complete output does nothing, other options are refused.
+    """
+    own = {"ctx", "inputs", "config", "save_config", "dry_run", "progress"}
+    options = {k: v for k, v in ctx.params.items() if k not in own and v is not None}
+    try:
+        reporter = make_reporter(_checked_kind(progress))
+        values = _config_values(config, reporter) | options
+        jobs = make_jobs(values, inputs or [])
+        if save_config is not None:
+            _save(save_config, values, inputs or [])
+    except UNetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(exit_code(error)) from error
+    if not jobs:
+        raise typer.Exit(DONE)
+    try:
+        code = _dry_run(jobs, progress) if dry_run else _run_all(jobs, reporter, progress)
+    finally:
+        reporter.close()
+    raise typer.Exit(code)
+
+
+def _checked_kind(text: str) -> ProgressKind:
+    match text:
+        case "auto" | "bar" | "json" | "none":
+            return text
+    raise ConfigError(f"--progress {text!r} is not one of auto, bar, json, none")
+
+
+def _config_values(config: str | None, reporter: Reporter) -> dict[str, Any]:
+    from napari_unet.app.job_files import read_settings_file
+
+    if config is None:
+        return {}
+    if config == STANDARD_INPUT:
+        return _wait_for_job(reporter)
+    return read_settings_file(Path(config).expanduser())
+
+
+def _wait_for_job(reporter: Reporter) -> dict[str, Any]:
+    """Load the engine, say so, and return the job that comes on standard input; {} at its end."""
+    import json
+
+    began = time.monotonic()
+    import napari_unet.app.segment
+    from napari_unet.core.events import EngineReady
+
+    reporter.show(EngineReady(time.monotonic() - began, napari_unet.__version__))
+    line = sys.stdin.readline()
+    if not line.strip():
+        return {}
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"standard input holds no job as a line of JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"standard input holds {line.strip()[:80]!r}, not a job")
+    return values
+
+
+def make_jobs(values: dict[str, Any], inputs: list[str]) -> list[SegmentJob]:
+    """Return one checked job per input.
+
+    Parameters
+    ----------
+    values : dict
+        Fields of `SegmentJob` from job file and options; may hold ``input``.
+    inputs : list of str
+        Inputs given on the command line; they win.
+
+    Raises
+    ------
+    ConfigError
+        If something is missing or wrong, or two inputs would write one output.
+    """
+    from napari_unet.core.job import SegmentJob
+
+    if not values and not inputs:
+        return []
+    paths = inputs or [values[key] for key in ("input",) if key in values]
+    for what, given in (("INPUT", paths), ("--model", "model" in values)):
+        if not given:
+            raise ConfigError(f"{what} is missing; see napari-unet segment --help")
+    if "output" not in values:
+        raise ConfigError("--output is missing; name the OME-Zarr to write, e.g. out.zarr")
+    if len(paths) == 1:
+        return [SegmentJob.parse(values | {"input": paths[0]}, source="segment")]
+    jobs: dict[str, SegmentJob] = {}
+    for path in paths:
+        stem = Path(path).name.split(".")[0]
+        target = str(Path(values["output"]) / f"{stem}.zarr")
+        if target in jobs:
+            raise ConfigError(
+                f"{jobs[target].input} and {path} would both be written to {target}; "
+                "give them to separate commands"
+            )
+        jobs[target] = SegmentJob.parse(
+            values | {"input": path, "output": target}, source="segment"
+        )
+    return list(jobs.values())
+
+
+def _save(path: Path, values: dict[str, Any], inputs: list[str]) -> None:
+    from napari_unet.app.job_files import write_settings_file
+
+    single = {"input": inputs[0]} if len(inputs) == 1 else {}
+    write_settings_file(path, values | single)
+
+
+def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
+    import dataclasses
+    import json
+
+    from napari_unet.app.plan import estimate, plan_segment
+    from napari_unet.inference.device import choose_backend
+
+    codes = []
+    for job in jobs:
+        try:
+            backend = choose_backend(job.device, job.precision)
+            plan = plan_segment(job, backend.default_tile_edge)
+            cost = estimate(plan, job.batch_size or 1)
+            plan.source.close()
+        except UNetError as error:
+            print(f"error: {job.input}: {error}", file=sys.stderr)
+            codes.append(exit_code(error))
+            continue
+        edge, target = plan.tile_edge, f"{plan.model.name} on {backend.label} -> {job.output}"
+        if progress == "json":
+            print(json.dumps({"input": job.input, "tile": edge} | dataclasses.asdict(cost)))
+            continue
+        print(f"{job.input} with {target}")
+        print(f"  tiles   {cost.tiles} with a write box of {edge} x {edge} pixels")
+        print(f"  blocks  {cost.blocks}; {cost.pixels / 1e6:.2f} Mpx to write")
+        print(f"  reading {cost.redundancy:.2f} pixels per pixel written")
+        print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
+        print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB")
+    return _overall(codes, len(jobs))
+
+
+def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
+    from napari_unet.cli.control_input import listen, stop_on_signals
+    from napari_unet.core.events import Failed
+    from napari_unet.inference.control import JobControl
+
+    control = JobControl()
+    stop_on_signals(control)
+    if progress == "json":
+        listen(control)
+    codes = []
+    for job in jobs:
+        if control.stopped:
+            break
+        try:
+            _run_one(job, reporter, control)
+        except UNetError as error:
+            codes.append(exit_code(error))
+            reporter.show(Failed(job.input, f"{Path(job.input).name}: {error}"))
+        except KeyboardInterrupt:
+            return CANCELLED
+    return CANCELLED if control.stopped else _overall(codes, len(jobs))
+
+
+def _run_one(job: SegmentJob, reporter: Reporter, control: JobControl) -> None:
+    from napari_unet.app.segment import run_job
+    from napari_unet.core.events import JobStarted, Warned
+
+    for event in run_job(job, control):
+        if isinstance(event, JobStarted) and job.tile_size not in (None, event.tile_shape[-1]):
+            reporter.show(
+                Warned(
+                    f"tile size {job.tile_size} was taken to {event.tile_shape[-1]}, the "
+                    "nearest that the model's stride and the block allow"
+                )
+            )
+        reporter.show(event)
+
+
+def _overall(codes: list[int], jobs: int) -> int:
+    if not codes:
+        return DONE
+    return codes[0] if jobs == 1 else FAILED

@@ -1,0 +1,1 @@
+"""Tiled prediction: read, compute and write at the same time, in bounded memory."""

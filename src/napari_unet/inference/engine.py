@@ -1,0 +1,235 @@
+"""The overlap-tile engine: three stages side by side, joined by bounded queues.
+
+::
+
+    reader thread            caller's thread         writer thread
+    next block, its tiles -> batch -> network ----> block buffer -> zarr
+    read, mirror, normalize                          |
+                             events <----------------'
+
+Memory holds a few tiles and the blocks in flight, however large the volume is. Only
+the writer touches the output, so no two threads ever write one chunk.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_unet.core.arrays import read_mirrored
+from napari_unet.core.events import BlockDone, Paused, TileDone
+from napari_unet.core.normalization import normalize
+from napari_unet.inference.queue import BlockQueue
+from napari_unet.inference.writer import BlockWriter, TileResult
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_unet.core.arrays import ImageSource, LabelSink
+    from napari_unet.core.boxes import Box
+    from napari_unet.core.normalization import Normalization
+    from napari_unet.core.tiling import Block, Tile, TileGrid
+    from napari_unet.inference.control import JobControl
+    from napari_unet.inference.predictor import Predictor
+
+READ_AHEAD = 2
+"""Batches read before they are needed: one being read while one waits is enough to hide reading."""
+
+POLL_SECONDS = 0.1
+"""How often a waiting thread looks whether the job was stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class TileInput:
+    """A tile, ready for the network.
+
+    Parameters
+    ----------
+    block, tile
+        Where it lies.
+    image : numpy.ndarray
+        float32 (c, z, y, x) of ``tile.read``, normalized.
+    nonfinite : int
+        Voxels of ``tile.write`` that were NaN or infinite in some channel.
+    """
+
+    block: Block
+    tile: Tile
+    image: npt.NDArray[np.float32]
+    nonfinite: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileRun:
+    """What to compute: the arguments of `run_tiles` that stay the same all along."""
+
+    source: ImageSource
+    sink: LabelSink
+    grid: TileGrid
+    region: Box
+    normalization: Normalization
+    probabilities: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been met so far; read it when the run has ended."""
+
+    nonfinite: int = 0
+    tiles: int = 0
+    blocks: int = 0
+    pixels: int = 0
+
+
+def run_tiles(
+    run: TileRun, predictor: Predictor, control: JobControl, tally: Tally
+) -> Generator[TileDone | BlockDone | Paused]:
+    """Segment a region, yielding an event for every tile and block that is finished.
+
+    Closing the generator, or ``control.stop()``, ends it at the next tile; what is computed by
+    then is written.
+
+    Parameters
+    ----------
+    run : TileRun
+        What to compute and where it goes.
+    predictor : Predictor
+        The network on its device.
+    control : JobControl
+        Stop, pause and viewport.
+    tally : Tally
+        Counts, updated as the run goes on.
+
+    Yields
+    ------
+    TileDone, BlockDone, Paused
+        In the order in which things happen.
+
+    Raises
+    ------
+    InputError, StorageError, BackendError
+        What reading, writing or computing ran into; everything finished before is written.
+    """
+    reader = _Reader(run, control, depth=READ_AHEAD * predictor.batch_size)
+    writer = BlockWriter(run.sink, depth=READ_AHEAD * predictor.batch_size)
+    try:
+        for batch in _batches(reader, predictor.batch_size):
+            yield from _pauses(control)
+            if control.stopped:
+                break
+            results = predictor(
+                [item.image for item in batch],
+                [item.tile.crop for item in batch],
+                probabilities=run.probabilities,
+            )
+            for item, (labels, probabilities) in zip(batch, results, strict=True):
+                tally.nonfinite += item.nonfinite
+                writer.put(TileResult(item.block, item.tile.write, labels, probabilities))
+            yield from _count(writer.finished(), tally)
+        writer.close()
+        yield from _count(writer.finished(), tally)
+    finally:
+        reader.close()
+        writer.close()
+
+
+def _pauses(control: JobControl) -> Iterator[Paused]:
+    if control.paused:
+        yield Paused(True)
+        control.wait_while_paused()
+        if not control.stopped:
+            yield Paused(False)
+
+
+def _count(
+    results: Iterator[tuple[Box, bool] | Box], tally: Tally
+) -> Iterator[TileDone | BlockDone]:
+    for result in results:
+        if isinstance(result, tuple):
+            box, written = result
+            tally.tiles += 1
+            tally.pixels += box.size
+            yield TileDone(box, written, tally.tiles, tally.pixels)
+        else:
+            tally.blocks += 1
+            yield BlockDone(result, tally.blocks)
+
+
+def _batches(reader: _Reader, size: int) -> Iterator[list[TileInput]]:
+    """Yield batches of tiles of one shape, as they come."""
+    batch: list[TileInput] = []
+    for item in reader:
+        if batch and item.image.shape != batch[0].image.shape:
+            yield batch
+            batch = []
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+class _Reader:
+    """A thread that reads, mirrors and normalizes tiles ahead of the network."""
+
+    def __init__(self, run: TileRun, control: JobControl, depth: int) -> None:
+        self._run = run
+        self._control = control
+        self._ready: queue.Queue[TileInput | BaseException | None] = queue.Queue(depth)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tile-reader", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[TileInput]:
+        while True:
+            item = self._ready.get()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """End the thread; tiles read ahead are dropped."""
+        self._closed.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            for item in self._tiles():
+                if not self._offer(item):
+                    return
+            self._offer(None)
+        except BaseException as error:  # noqa: BLE001  # re-raised in the thread that consumes
+            self._offer(error)
+
+    def _offer(self, item: TileInput | BaseException | None) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._ready.put(item, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def _tiles(self) -> Iterator[TileInput]:
+        run = self._run
+        blocks = BlockQueue(run.grid, run.region, self._control.viewport)
+        while not self._control.stopped:
+            blocks.look_at(self._control.viewport)
+            block = blocks.pop()
+            if block is None:
+                return
+            for tile in blocks.tiles_of(block):
+                prepared = normalize(read_mirrored(run.source, tile.read), run.normalization)
+                nonfinite = 0
+                if prepared.bad is not None:
+                    inside = tile.write.relative_to(tile.read.start)
+                    nonfinite = int(prepared.bad[inside.slices].sum())
+                yield TileInput(block, tile, prepared.image, nonfinite)

@@ -1,0 +1,124 @@
+"""From a batch of tiles to classes and probabilities, on one device."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_unet.core.classes import FIRST_CLASS
+from napari_unet.errors import BackendError
+from napari_unet.inference.device import AUTOCAST
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from torch import Tensor, nn
+
+    from napari_unet.core.boxes import Box
+    from napari_unet.core.receptive import NetGeometry
+    from napari_unet.inference.device import Backend
+
+
+class Predictor:
+    """A network on a device.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        Maps (N, C, H, W) to logits; moved to the device, in channels-last order, in eval mode.
+    geometry : NetGeometry
+        Its halo on (z, y, x).
+    backend : Backend
+        Device and precision.
+    batch_size : int
+        Tiles computed together. A smaller batch is filled up, because libraries choose other
+        kernels for other batch sizes and then the last digits differ.
+    """
+
+    def __init__(
+        self, net: nn.Module, geometry: NetGeometry, backend: Backend, batch_size: int = 1
+    ) -> None:
+        self._net = net.eval().to(device=backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack memory_format
+        self._halo = geometry.halo[-2:]
+        self._backend = backend
+        self.batch_size = batch_size
+
+    def __call__(
+        self,
+        images: Sequence[npt.NDArray[np.float32]],
+        crops: Sequence[Box],
+        *,
+        probabilities: bool,
+    ) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]]:
+        """Return each tile's classes, and its probabilities when asked for.
+
+        Parameters
+        ----------
+        images : sequence of ndarray
+            Up to `batch_size` network inputs of one shape, (c, 1, h, w).
+        crops : sequence of Box
+            Wanted part of each output, (z, y, x).
+        probabilities : bool
+            Whether to return them too.
+
+        Returns
+        -------
+        list of (labels, probabilities or None)
+            uint8 (1, h', w'), the k-th class being k; float32 (class, 1, h', w').
+
+        Raises
+        ------
+        BackendError
+            If the device runs out of memory, or the network answers with NaN or infinity.
+        """
+        batch = np.concatenate([image.swapaxes(0, 1) for image in images])
+        missing = self.batch_size - len(batch)
+        if missing > 0:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        logits = self._forward(batch)
+        results = []
+        for index, crop in enumerate(crops):
+            part = logits[index][(slice(None), *crop.slices[1:])]
+            labels = (part.argmax(dim=0) + FIRST_CLASS).to(torch.uint8).cpu().numpy()[None]
+            chances = None
+            if probabilities:
+                chances = torch.softmax(part, dim=0).cpu().numpy()[:, None]
+            results.append((labels, chances))
+        return results
+
+    def _forward(self, batch: npt.NDArray[np.float32]) -> Tensor:
+        device = self._backend.device
+        reduced = AUTOCAST.get(self._backend.precision)
+        context = nullcontext() if reduced is None else torch.autocast(device.type, dtype=reduced)
+        try:
+            with torch.inference_mode(), context:
+                tensor = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
+                logits: Tensor = self._net(tensor).float()
+                if logits.shape[-2:] == tensor.shape[-2:]:
+                    top, left = self._halo
+                    height, width = tensor.shape[-2:]
+                    logits = logits[..., top : height - top, left : width - left]
+                finite = bool(torch.isfinite(logits).all())
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise self._out_of_memory(batch.shape) from error
+        except RuntimeError as error:
+            # The CPU allocator has no exception class of its own.
+            if "allocate memory" in str(error):
+                raise self._out_of_memory(batch.shape) from error
+            raise BackendError(f"the network failed on {self._backend.label}: {error}") from error
+        if not finite:
+            raise BackendError(
+                "the network answered with NaN or infinity; with --precision fp16 try bf16 or "
+                "fp32, and check the image's intensity range"
+            )
+        return logits
+
+    def _out_of_memory(self, shape: tuple[int, ...]) -> BackendError:
+        return BackendError(
+            f"out of memory on {self._backend.label} with {shape[0]} tiles of "
+            f"{shape[-2]} x {shape[-1]} pixels; choose a smaller --batch-size or --tile-size"
+        )
