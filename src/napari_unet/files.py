@@ -1,0 +1,137 @@
+"""Writing a file so that readers see the old content or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REPLACE_TRIES = 10
+"""Attempts of a rename that Windows denies because a scanner or indexer holds the target open."""
+
+_DENIED = (5, 32)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
+_FIRST_DELAY_S = 0.01
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes, *, backup: bool = False) -> None:
+    """Replace the content of a file; it survives a power cut once this returns.
+
+    Parameters
+    ----------
+    path : path-like
+        File to write; its folder must exist. A symbolic link is followed, not replaced.
+    data : bytes
+        The new content.
+    backup : bool
+        Keep the previous content, if any, as ``NAME.bak``.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written or is full; the old content is then untouched.
+
+    Notes
+    -----
+    The mode is 0666 less the umask, as for any new file: a temporary file's usual 0600 would lock
+    out colleagues who share the folder.
+    """
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o666)
+        with open(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if backup and target.exists():
+            _keep_copy(target)
+        retry_denied(lambda: os.replace(part, target))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    sync_folder(target.parent)
+
+
+def write_json_atomically(
+    path: str | os.PathLike[str], value: Any, *, backup: bool = False
+) -> None:
+    """Replace a file by the indented UTF-8 JSON of `value`; see `write_atomically`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `value` is no JSON: NaN, infinity or a foreign type.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text.encode() + b"\n", backup=backup)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return the value of a UTF-8 JSON file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not JSON in UTF-8.
+    """
+    try:
+        return json.loads(Path(path).read_bytes())
+    except RecursionError as error:
+        raise ValueError(f"{os.fspath(path)}: JSON is nested too deeply") from error
+
+
+def retry_denied(action: Callable[[], object]) -> None:
+    """Do `action`; repeat it while Windows denies access for a moment.
+
+    Raises
+    ------
+    OSError
+        What `action` raised last.
+    """
+    delay = _FIRST_DELAY_S
+    for _ in range(REPLACE_TRIES - 1):
+        try:
+            action()
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in _DENIED:
+                raise
+        time.sleep(delay)
+        delay *= 2
+    action()
+
+
+def sync_folder(folder: str | os.PathLike[str]) -> None:
+    """Make the names in a folder survive a power cut, where the system offers that."""
+    # Windows cannot open folders; some network file systems refuse to sync one.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+_BINARY: int = getattr(os, "O_BINARY", 0)
+
+
+def _keep_copy(target: Path) -> None:
+    part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    try:
+        shutil.copyfile(target, part)
+        retry_denied(lambda: os.replace(part, target.with_name(target.name + ".bak")))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
