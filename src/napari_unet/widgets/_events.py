@@ -1,0 +1,83 @@
+"""Events of the engine, read back from the JSON lines that it prints."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, get_args
+
+from napari_unet.core.boxes import Box
+from napari_unet.core.events import AlreadyDone, Cancelled, Failed, Finished, JobEvent, event_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger(__name__)
+
+FINAL_EVENTS = (Finished, Cancelled, Failed, AlreadyDone)
+"""A job says exactly one of these, last."""
+
+
+def _box(value: Any) -> Box:
+    return Box(tuple(int(n) for n in value["start"]), tuple(int(n) for n in value["stop"]))
+
+
+def _integers(value: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in value)
+
+
+def _classes(value: Any) -> tuple[tuple[str, str], ...]:
+    return tuple((str(name), str(color)) for name, color in value)
+
+
+_CONVERTERS: dict[str, Callable[[Any], Any]] = {
+    "box": _box,
+    "region": _box,
+    "shape": _integers,
+    "tile_shape": _integers,
+    "classes": _classes,
+}
+"""JSON knows neither boxes nor tuples; every other field is a plain value."""
+
+# event_name needs an instance only for its type's name.
+_EVENTS: dict[str, Any] = {
+    event_name(object.__new__(event_class)): event_class for event_class in get_args(JobEvent)
+}
+
+
+def parse_event(line: bytes) -> JobEvent | None:
+    """Return the event that a line of the engine's output holds.
+
+    Parameters
+    ----------
+    line : bytes
+        One line of UTF-8.
+
+    Returns
+    -------
+    JobEvent or None
+        None for a line that is no event that this version knows: libraries may print, and a newer
+        engine may say more. It is logged, never fatal.
+
+    Examples
+    --------
+    >>> parse_event(b'{"event": "paused", "paused": true}')
+    Paused(paused=True)
+    >>> parse_event(b"a library's own words") is None
+    True
+    """
+    try:
+        values = json.loads(line)
+        event_class = _EVENTS[values["event"]]
+        known = {field.name for field in fields(event_class)}
+        arguments = {
+            name: _CONVERTERS.get(name, lambda value: value)(value)
+            for name, value in values.items()
+            if name in known
+        }
+        event: JobEvent = event_class(**arguments)
+    except (ValueError, KeyError, TypeError) as error:
+        logger.debug("not an event of the engine: %r (%r)", line[:200], error)
+        return None
+    return event

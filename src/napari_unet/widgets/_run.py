@@ -1,0 +1,351 @@
+"""One click on Segment, from the layer to the finished result."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_unet.core import events
+from napari_unet.core.boxes import Box, format_region
+from napari_unet.core.job import SegmentJob
+from napari_unet.errors import UNetError
+from napari_unet.widgets._follow_view import ViewFollower
+from napari_unet.widgets._layers import (
+    LayerInput,
+    find_input,
+    local_path,
+    spatial_data,
+    spatial_shape,
+)
+from napari_unet.widgets._output import (
+    TEMPORARY_FOLDERS,
+    OutputPlace,
+    clean_name,
+    free_label_name,
+    output_path,
+    stem_of,
+)
+from napari_unet.widgets._progress import (
+    ProgressMeter,
+    format_bytes,
+    format_count,
+    format_duration,
+)
+from napari_unet.widgets._result import MAX_PLANE_EDGE, ResultLayer
+from napari_unet.widgets._spool import SpoolJob, SpoolRequest, require_space
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_unet.widgets._process import EngineEnd
+    from napari_unet.widgets._runner import JobRunner
+
+STAGE_WORDS = {
+    "opening": "Opening the image",
+    "normalizing": "Measuring the intensities",
+    "loading": "Loading the model",
+    "segmenting": "Segmenting",
+    "pyramid": "Writing the coarser levels",
+    "finishing": "Finishing",
+}
+"""What the user reads for each stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What the user chose.
+
+    Parameters
+    ----------
+    layer : Image
+        What to segment.
+    model : str
+        The model's name, or its file.
+    model_name : str
+        What its results are called.
+    region : Box or None
+        Part to segment (z, y, x); None = all.
+    place : OutputPlace
+        Where to write.
+    folder : Path or None
+        The chosen folder.
+    device : str
+        Where the network runs.
+    """
+
+    layer: Image
+    model: str
+    model_name: str
+    region: Box | None
+    place: OutputPlace
+    folder: Path | None
+    device: str
+
+
+class SegmentRun(QObject):
+    """Copies the layer if need be, runs the job, and shows its labels; once.
+
+    Parameters
+    ----------
+    parent : QObject
+        Owner.
+    viewer : napari.Viewer
+        Gets the result.
+    runner : JobRunner
+        Runs the job; must not be busy.
+    request : RunRequest
+        What the user chose.
+    """
+
+    progressed = Signal(float, str)
+    """Share that is done, 0 to 1 (negative = unknown), and the state in words."""
+    warned = Signal(str)
+    over = Signal(bool, str)
+    """Whether it went as the user wished, and how it ended in words; emitted once, last."""
+
+    def __init__(
+        self, parent: QObject, viewer: Any, runner: JobRunner, request: RunRequest
+    ) -> None:
+        super().__init__(parent)
+        self._viewer, self._runner, self._request = viewer, runner, request
+        self._result = ResultLayer(self, viewer)
+        self._job: SegmentJob | None = None
+        self._output_folder: Path | None = None
+        self._spool: SpoolJob | None = None
+        self._spool_folder: Path | None = None
+        self._view: ViewFollower | None = None
+        self._meter = ProgressMeter(0, 0.0)
+        self._final: events.JobEvent | None = None
+        self._unwritten = False
+
+    @property
+    def has_job(self) -> bool:
+        """Whether the engine has the job; before, a layer in memory is being copied."""
+        return self._job is not None
+
+    def start(self) -> None:
+        """Begin; raises `UNetError` if the layer or the output cannot be used."""
+        layer = self._request.layer
+        shape = spatial_shape(layer)
+        source = find_input(layer)
+        if source is not None:
+            self._submit(source)
+        else:
+            self._copy_layer(shape)
+
+    def _copy_layer(self, shape: tuple[int, ...]) -> None:
+        layer = self._request.layer
+        ndim = len(shape)
+        self._spool_folder = TEMPORARY_FOLDERS.make()
+        unit = str(layer.units[-1])
+        request = SpoolRequest(
+            spatial_data(layer),
+            shape,
+            self._spool_folder / f"{clean_name(layer.name)}.zarr",
+            tuple(abs(float(s)) for s in layer.scale[-ndim:]),
+            None if unit == "pixel" else unit,
+        )
+        try:
+            require_space(request)
+        except UNetError:
+            self._delete_copy()
+            raise
+        self._copy_words = (
+            f"Copying the layer to a temporary file, {format_bytes(request.size_bytes)}, because "
+            "it exists only in memory"
+        )
+        self.progressed.emit(0.0, self._copy_words)
+        self._spool = SpoolJob(self, request)
+        self._spool.progressed.connect(self._on_copied)
+        self._spool.succeeded.connect(self._on_copy_succeeded)
+        self._spool.failed.connect(self._on_copy_failed)
+        self._copy_path = request.path
+
+    def _on_copied(self, share: float) -> None:
+        self.progressed.emit(share, self._copy_words)
+
+    def _on_copy_succeeded(self) -> None:
+        self._spool = None
+        try:
+            self._submit(LayerInput(str(self._copy_path)))
+        except UNetError as error:
+            self._end(False, str(error))
+
+    def _on_copy_failed(self, error: BaseException) -> None:
+        self._spool = None
+        known = isinstance(error, UNetError)
+        words = str(error) if known else f"{type(error).__name__}: {error}"
+        self._end(False, f"The layer could not be copied for the engine. {words}")
+
+    def _submit(self, source: LayerInput) -> None:
+        request = self._request
+        folder = request.folder
+        if request.place is OutputPlace.TEMPORARY:
+            folder = self._output_folder = TEMPORARY_FOLDERS.make()
+        image = local_path(request.layer)
+        stem = stem_of(image, request.layer.name)
+        output = output_path(request.place, image, stem, folder)
+        job = SegmentJob.parse(
+            {
+                "input": source.path,
+                "axes": source.axes,
+                "level": source.level,
+                "channel": source.channel,
+                "time": source.time,
+                "model": request.model,
+                "output": str(output),
+                "name": free_label_name(output, request.model_name),
+                "region": None if request.region is None else format_region(request.region),
+                "device": request.device,
+            },
+            source="the panel",
+        )
+        self._job = job
+        self._runner.reported.connect(self._on_reported)
+        self._runner.ended.connect(self._on_ended)
+        waiting = "Starting" if self._runner.is_warm else "Waiting for the engine to start"
+        self.progressed.emit(-1.0, waiting)
+        self._runner.run(job)
+
+    def cancel(self) -> None:
+        """Stop at the next tile, or slab of the copy; `over` follows."""
+        if self._spool is not None:
+            self._spool.cancel()
+            self._spool.wait()
+            self._spool = None
+            self._end(True, "Cancelled before the engine had begun; nothing was written.")
+        elif self._final is None:
+            self.progressed.emit(-1.0, "Stopping at the next tile")
+            self._runner.stop()
+
+    def abandon(self, *, let_job_go_on: bool) -> None:
+        """Let go of everything, because the panel or napari closes; nothing is emitted any more.
+
+        Parameters
+        ----------
+        let_job_go_on : bool
+            The job will outlive us: what it reads and writes is kept.
+        """
+        self.blockSignals(True)
+        if let_job_go_on:
+            for folder in (self._spool_folder, self._output_folder):
+                if folder is not None:
+                    TEMPORARY_FOLDERS.keep(folder)
+            self._spool_folder = None
+        if self._spool is not None:
+            self._spool.cancel()
+            self._spool.wait()
+        self._end(True, "")
+
+    def _on_reported(self, event: events.JobEvent) -> None:
+        match event:
+            case events.StageChanged(stage):
+                self.progressed.emit(-1.0, STAGE_WORDS[stage])
+            case events.JobStarted():
+                self._on_job_started(event)
+            case events.TileDone():
+                self._on_tile_done(event)
+            case events.BlockDone(box):
+                # Tiles that were not readable when they were done are now.
+                if self._unwritten:
+                    self._result.show(box)
+                self._unwritten = False
+            case events.PyramidProgress(done, total):
+                words = f"{STAGE_WORDS['pyramid']}: {done} of {total} blocks"
+                self.progressed.emit(done / max(total, 1), words)
+            case events.Warned(message):
+                self.warned.emit(message)
+            case events.Paused(paused):
+                self.progressed.emit(-1.0, "Paused" if paused else STAGE_WORDS["segmenting"])
+            case events.Finished() | events.Cancelled() | events.Failed():
+                self._final = event
+            case events.AlreadyDone():
+                self._final = event
+                self._show_result(event)
+            case events.EngineReady():
+                pass
+
+    def _on_job_started(self, event: events.JobStarted) -> None:
+        self._meter = ProgressMeter(event.pixels, time.monotonic())
+        self._show_result(event)
+        self._view = ViewFollower(self, self._viewer, self._request.layer, self._runner)
+
+    def _show_result(self, event: events.JobStarted | events.AlreadyDone) -> None:
+        if self._job is not None and not self._result.open(self._request.layer, self._job, event):
+            self.warned.emit(
+                f"The planes are longer than {MAX_PLANE_EDGE} pixels, too large to be shown as "
+                f"one layer; the labels are written to {event.output}."
+            )
+
+    def _on_tile_done(self, event: events.TileDone) -> None:
+        self._meter.update(event.pixels_done, time.monotonic())
+        self.progressed.emit(self._meter.share, self._meter.text())
+        if event.written:
+            self._result.show(event.box)
+        else:
+            self._unwritten = True
+
+    def _on_ended(self, end: EngineEnd) -> None:
+        good, words = self._outcome(end)
+        self._end(good, words)
+
+    def _outcome(self, end: EngineEnd) -> tuple[bool, str]:
+        match self._final:
+            case events.Finished() as event:
+                return True, (
+                    f"Done: {format_count(event.pixels)} pixels in "
+                    f"{format_duration(event.seconds)}. Written to {event.output}, labels "
+                    f"{event.name!r}."
+                )
+            case events.AlreadyDone() as event:
+                return True, f"This was done before: {event.output}, labels {event.name!r}."
+            case events.Cancelled() as event:
+                return True, (
+                    f"Cancelled after {event.tiles_done} of {event.tiles} tiles; what is done is "
+                    f"kept in {event.output}."
+                )
+            case events.Failed() as event:
+                return False, event.message
+        return False, unexpected_end(end, "" if self._job is None else self._job.output)
+
+    def _end(self, good: bool, words: str) -> None:
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+        if self._job is not None:
+            self._runner.reported.disconnect(self._on_reported)
+            self._runner.ended.disconnect(self._on_ended)
+        self._result.close()
+        self._delete_copy()
+        self.over.emit(good, words)
+
+    def _delete_copy(self) -> None:
+        if self._spool_folder is not None:
+            TEMPORARY_FOLDERS.delete(self._spool_folder)
+            self._spool_folder = None
+
+
+def unexpected_end(end: EngineEnd, output: str) -> str:
+    """Return in words how an engine ended that did not say it itself.
+
+    Parameters
+    ----------
+    end : EngineEnd
+        How the process ended.
+    output : str
+        Where the job wrote; empty = it had none.
+    """
+    if not end.started or not end.had_job:
+        return f"The engine could not start: {end.log or f'exit code {end.code}'}"
+    kept = f" What is done is kept in {output}." if output and Path(output).exists() else ""
+    if end.signal is not None:
+        cause = "most likely the computer ran out of memory" if end.signal == 9 else end.log
+        return (
+            f"The engine process ended unexpectedly (signal {end.signal}): {cause}.{kept} "
+            "Click Segment to start anew."
+        )
+    return f"The engine process ended unexpectedly (exit code {end.code}).{kept}\n{end.log}"

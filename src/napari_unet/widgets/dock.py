@@ -1,0 +1,128 @@
+"""The dock widget "Segment with U-Net", and what happens to its job when it closes."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, QTimer
+from qtpy.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
+
+from napari_unet.widgets.segment import SegmentPanel
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QCloseEvent
+
+MINIMUM_WIDTH = 300
+"""Pixels; napari would dock it 70 pixels wide."""
+
+
+class Answer(Enum):
+    """What is to become of a running job."""
+
+    STOP = "Stop it"
+    GO_ON = "Let it go on"
+    STAY = "Keep napari open"
+
+
+class SegmentDock(QWidget):
+    """Segments image layers of any size with a U-Net, in a process of its own.
+
+    Parameters
+    ----------
+    napari_viewer : napari.Viewer
+        The viewer that it works for.
+    """
+
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self.panel = SegmentPanel(napari_viewer)
+        self._window: QMainWindow | None = None
+        self._is_open = True
+        self.setMinimumWidth(MINIMUM_WIDTH)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.panel)
+
+    def reset_choices(self, event: object = None) -> None:
+        """Offer the viewer's layers as they are now; napari calls this when they change."""
+        self.panel.reset_choices(event)
+
+    def event(self, event: QEvent | None) -> bool:
+        """Notice being docked and undocked: the dock's x sends no close event to its content."""
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            # The move is still under way; questions have to wait for its end.
+            QTimer.singleShot(0, self._on_moved)
+        return bool(super().event(event))
+
+    def _on_moved(self) -> None:
+        if self.parent() is None:
+            self._release(self._ask(can_stay=False) if self.panel.has_job else Answer.STOP)
+            return
+        self._watch(_main_window(self))
+        if not self._is_open:
+            self._is_open = True
+            self.panel.open()
+
+    def _watch(self, window: QMainWindow | None) -> None:
+        if self._window is not None:
+            self._window.removeEventFilter(self)
+        self._window = window
+        if window is not None:
+            window.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Ask what is to become of a running job before napari's window closes."""
+        closing = event is not None and event.type() == QEvent.Type.Close
+        if event is None or watched is not self._window or not closing or self._may_close():
+            return False
+        event.ignore()
+        return True
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """Ask what is to become of a running job before a window of our own closes."""
+        if self._may_close():
+            super().closeEvent(event)
+        elif event is not None:
+            event.ignore()
+
+    def _may_close(self) -> bool:
+        answer = self._ask(can_stay=True) if self.panel.has_job else Answer.STOP
+        if answer is Answer.STAY:
+            return False
+        self._release(answer)
+        return True
+
+    def _release(self, answer: Answer) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._watch(None)
+            self.panel.close_engine(let_job_go_on=answer is Answer.GO_ON)
+
+    def _ask(self, *, can_stay: bool) -> Answer:
+        box = QMessageBox(self.window() if can_stay else self._window)
+        box.setWindowTitle("Segment with U-Net")
+        box.setText("A segmentation is running.")
+        box.setInformativeText(
+            "It can go on in the background and finish its output, or stop now; what is done is "
+            "kept either way."
+        )
+        buttons: dict[Any, Answer] = {
+            box.addButton(Answer.GO_ON.value, QMessageBox.ButtonRole.AcceptRole): Answer.GO_ON,
+            box.addButton(Answer.STOP.value, QMessageBox.ButtonRole.DestructiveRole): Answer.STOP,
+        }
+        if can_stay:
+            stay = box.addButton(Answer.STAY.value, QMessageBox.ButtonRole.RejectRole)
+            buttons[stay] = Answer.STAY
+            box.setEscapeButton(stay)
+        box.exec()
+        # Closed without an answer: leaving no orphan is the safe one.
+        return buttons.get(box.clickedButton(), Answer.STAY if can_stay else Answer.STOP)
+
+
+def _main_window(widget: QWidget) -> QMainWindow | None:
+    """Return the main window around a widget, also around a floating dock."""
+    parent = widget.parentWidget()
+    while parent is not None and not isinstance(parent, QMainWindow):
+        parent = parent.parentWidget()
+    return parent
