@@ -80,14 +80,15 @@ class Predictor:
         if missing > 0:
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
         logits = self._forward(batch)
+        # Before the crop: vectorized loops round their last few values otherwise, and the bytes of
+        # a pixel would depend on where the crop ends.
+        chances = torch.softmax(logits, dim=1) if probabilities else None
         results = []
         for index, crop in enumerate(crops):
-            part = logits[index][(slice(None), *crop.slices[1:])]
-            labels = (part.argmax(dim=0) + FIRST_CLASS).to(torch.uint8).cpu().numpy()[None]
-            chances = None
-            if probabilities:
-                chances = torch.softmax(part, dim=0).cpu().numpy()[:, None]
-            results.append((labels, chances))
+            inside = (index, slice(None), *crop.slices[1:])
+            labels = (logits[inside].argmax(dim=0) + FIRST_CLASS).to(torch.uint8).cpu().numpy()
+            kept = None if chances is None else chances[inside].cpu().numpy()[:, None]
+            results.append((labels[None], kept))
         return results
 
     def _forward(self, batch: npt.NDArray[np.float32]) -> Tensor:

@@ -1,0 +1,176 @@
+"""The tile law: any tile size, batch, order or region gives the answer of the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.inference.conftest import MemoryImage, lively_net
+
+from napari_unet.core.boxes import Box
+from napari_unet.core.normalization import measure_normalization
+from napari_unet.core.tiling import TileGrid
+from napari_unet.inference.control import JobControl
+from napari_unet.inference.device import choose_backend
+from napari_unet.inference.engine import Tally, TileRun, run_tiles
+from napari_unet.inference.memory import MemorySink
+from napari_unet.inference.predictor import Predictor
+
+if TYPE_CHECKING:
+    from napari_unet.model.unet import UNet
+
+TOLERANCE = 1e-5
+MARGIN = 1e-4
+
+
+@dataclass(frozen=True)
+class Answer:
+    labels: npt.NDArray[np.uint8]
+    probabilities: npt.NDArray[np.float32]
+
+
+def tiled(
+    net: UNet,
+    array: npt.NDArray[Any],
+    tile: int,
+    *,
+    block: int = 64,
+    batch: int = 1,
+    region: Box | None = None,
+    viewport: Box | None = None,
+) -> Answer:
+    source = MemoryImage(array)
+    geometry = net.architecture.geometry()
+    grid = TileGrid(source.shape, geometry, (1, tile, tile), (1, block, block))
+    sink = MemorySink(source.shape)
+    control = JobControl()
+    control.viewport = viewport
+    predictor = Predictor(net, geometry, choose_backend("cpu"), batch)
+    run = TileRun(source, sink, grid, region or grid.extent, measure_normalization(source), True)
+    tally = Tally()
+    for _ in run_tiles(run, predictor, control, tally):
+        pass
+    assert tally.pixels == (region or grid.extent).size
+    assert sink.probabilities is not None
+    return Answer(sink.labels, sink.probabilities)
+
+
+def whole(net: UNet, array: npt.NDArray[Any]) -> Answer:
+    """The reference, without any of the engine's code: each slice at once, mirrored by NumPy."""
+    axis = net.architecture.geometry().axes[1]
+    height, width = array.shape[2:]
+    stride = axis.stride
+    pads = [(0, 0)]
+    for n in (height, width):
+        full = axis.input_size(-(-n // stride) * stride)
+        pads.append((axis.halo, full - n - axis.halo))
+    values = array.astype(np.float64)
+    mean = values.mean(axis=(1, 2, 3), keepdims=True)
+    std = values.std(axis=(1, 2, 3), keepdims=True)
+    values = (values - mean) / np.where(std > 0, std, 1)
+    planes = []
+    for z in range(array.shape[1]):
+        padded = np.pad(values[:, z], pads, mode="reflect").astype(np.float32)
+        with torch.inference_mode():
+            logits = net(torch.from_numpy(padded)[None])[0]
+        if net.architecture.padding == "same":
+            logits = logits[:, axis.halo :, axis.halo :]
+        planes.append(torch.softmax(logits[:, :height, :width], dim=0).numpy())
+    probabilities = np.stack(planes, axis=1)
+    return Answer((probabilities.argmax(axis=0) + 1).astype(np.uint8), probabilities)
+
+
+def assert_law(answer: Answer, reference: Answer, box: Box) -> None:
+    got, want = (a.probabilities[(slice(None), *box.slices)] for a in (answer, reference))
+    np.testing.assert_allclose(got, want, rtol=0, atol=TOLERANCE)
+    top = np.sort(want, axis=0)
+    clear = top[-1] - top[-2] > MARGIN
+    labels, expected = answer.labels[box.slices], reference.labels[box.slices]
+    assert (labels[clear] == expected[clear]).all()
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_tiling_of_any_random_net_gives_the_answer_of_the_whole_image(data: Any) -> None:
+    depth = data.draw(st.sampled_from([1, 2, 3]), label="depth")
+    net = lively_net(
+        data.draw(st.integers(0, 5), label="seed"),
+        depth=depth,
+        in_channels=data.draw(st.sampled_from([1, 2]), label="channels"),
+        num_classes=data.draw(st.sampled_from([2, 3]), label="classes"),
+        padding=data.draw(st.sampled_from(["valid", "same"]), label="padding"),
+        residual=data.draw(st.sampled_from([None, "shared"]), label="residual"),
+    )
+    shape = (
+        net.architecture.in_channels,
+        data.draw(st.integers(1, 2), label="z"),
+        data.draw(st.integers(1, 90), label="y"),
+        data.draw(st.integers(1, 90), label="x"),
+    )
+    array = np.random.default_rng(depth).integers(0, 255, shape, dtype=np.uint8)
+    stride = 2**depth
+    block = 32 * data.draw(st.integers(1, 3), label="block")
+    tile = stride * data.draw(st.integers(1, block // stride), label="tile")
+    start = tuple(data.draw(st.integers(0, n - 1)) for n in shape[1:])
+    stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape[1:], strict=True))
+    region = Box(start, stop)
+    answer = tiled(
+        net,
+        array,
+        max(tile, 8),
+        block=block,
+        batch=data.draw(st.integers(1, 3), label="batch"),
+        region=region,
+        viewport=Box((0, 0, 0), (1, 20, 20)) if data.draw(st.booleans()) else None,
+    )
+    assert_law(answer, whole(net, array), region)
+    outside = np.ones(array.shape[1:], bool)
+    outside[region.slices] = False
+    assert (answer.labels[outside] == 0).all(), "nothing outside the region may be written"
+
+
+def test_the_reference_varies_enough_to_notice_a_shift(rng: np.random.Generator) -> None:
+    array = rng.integers(0, 255, (1, 1, 80, 80), dtype=np.uint8)
+    probabilities = whole(lively_net(0, depth=3), array).probabilities
+    assert probabilities.std() > 0.1
+    assert 0.1 < (probabilities[0] > 0.5).mean() < 0.9
+
+
+@pytest.mark.parametrize("depth", [2, 3])
+def test_a_grid_shifted_by_one_pixel_breaks_the_law(rng: np.random.Generator, depth: int) -> None:
+    """The twin: if this passed, the law above could not notice a wrong grid."""
+    net = lively_net(0, depth=depth)
+    array = rng.integers(0, 255, (1, 1, 81, 81), dtype=np.uint8)
+    reference = whole(net, array)
+    shifted = tiled(net, array[:, :, 1:, 1:], 16 * depth, block=96)
+    difference = np.abs(shifted.probabilities - reference.probabilities[:, :, 1:, 1:])
+    # Away from the border: there the mirrored surroundings differ as well.
+    halo = net.architecture.geometry().halo[1]
+    inner = difference[:, :, halo:-halo, halo:-halo] if halo < 40 else difference
+    assert inner.max() > 100 * TOLERANCE
+
+
+def test_order_and_region_give_the_same_bytes(rng: np.random.Generator) -> None:
+    net = lively_net(1)
+    array = rng.integers(0, 255, (1, 2, 100, 130), dtype=np.uint8)
+    plain = tiled(net, array, 32, batch=2)
+    reordered = tiled(net, array, 32, batch=2, viewport=Box((1, 60, 70), (2, 90, 100)))
+    assert plain.probabilities.tobytes() == reordered.probabilities.tobytes()
+    region = Box((1, 13, 7), (2, 77, 111))
+    part = tiled(net, array, 32, batch=2, region=region)
+    inside = (slice(None), *region.slices)
+    assert part.probabilities[inside].tobytes() == plain.probabilities[inside].tobytes()
+    assert part.labels[region.slices].tobytes() == plain.labels[region.slices].tobytes()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 2), (17, 16), (95, 1)])
+def test_images_smaller_than_the_halo(rng: np.random.Generator, shape: tuple[int, int]) -> None:
+    net = lively_net(2, depth=4, base_channels=2)
+    array = rng.normal(100, 20, (1, 1, *shape)).astype(np.float32)
+    assert_law(tiled(net, array, 32), whole(net, array), Box.of_shape((1, *shape)))
