@@ -293,5 +293,5 @@ def test_a_bad_argument_is_named(arguments: dict[str, Any], named: str) -> None:
 
 def test_an_illegal_size_is_refused_with_a_legal_one() -> None:
     net = UNet(base_channels=1)
-    with pytest.raises(TilingError, match="571.*572"):
+    with pytest.raises(TilingError, match=r"571.*572"):
         net(torch.zeros(1, 1, 572, 571))
