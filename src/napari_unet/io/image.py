@@ -1,0 +1,130 @@
+"""Opening an image, whatever it is stored as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.core.axes import VoxelSize
+from napari_unet.errors import InputError
+from napari_unet.io.selection import Selection
+
+if TYPE_CHECKING:
+    import os
+
+    from napari_unet.core.arrays import ImageSource
+
+__all__ = ["Selection", "open_image", "wrap_array"]
+
+TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf2", ".tf8"})
+"""Endings of files that tifffile reads here, in lower case."""
+
+RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+"""Endings of single planes, in lower case."""
+
+SUPPORTED = (
+    "OME-Zarr and zarr folders, TIFF and OME-TIFF, PNG, JPEG, .npy, and folders of PNG, JPEG or "
+    "TIFF slices"
+)
+"""What can be opened, for messages."""
+
+
+def open_image(path: str | os.PathLike[str], selection: Selection | None = None) -> ImageSource:
+    """Return an image opened for reading; no voxel is read yet.
+
+    Parameters
+    ----------
+    path : path-like
+        A zarr array, an OME-Zarr image or group, a TIFF, PNG, JPEG or ``.npy`` file, or a folder
+        of slices, sorted by the numbers in their names.
+    selection : Selection or None
+        Axes, channel, level and time; None = what the file says.
+
+    Raises
+    ------
+    AxesError
+        If axes, channel, time or level are ambiguous or do not exist; names the option.
+    InputError
+        If the image is missing, damaged, or of a kind that cannot be read.
+    """
+    # Readers are imported on demand: a PNG must not cost an import of zarr.
+    where, chosen = Path(path), selection or Selection()
+    if not where.exists():
+        raise InputError(f"{where}: there is no such file or folder; check the path")
+    if where.is_dir():
+        return _open_folder(where, chosen)
+    suffix = where.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        from napari_unet.io.tiff_source import open_tiff
+
+        return open_tiff(where, chosen)
+    if suffix in RASTER_SUFFIXES:
+        from napari_unet.io.raster_source import open_raster
+
+        return open_raster(where, chosen)
+    if suffix == ".npy":
+        from napari_unet.io.array_source import open_npy
+
+        return open_npy(where, chosen)
+    if where.name in {"zarr.json", ".zarray", ".zgroup", ".zattrs"}:
+        return open_image(where.parent, chosen)
+    raise InputError(f"{where}: files ending in {suffix!r} cannot be read; give {SUPPORTED}")
+
+
+def wrap_array(
+    array: Any,
+    selection: Selection | None = None,
+    *,
+    name: str = "image",
+    voxel_size: VoxelSize | None = None,
+    translation: tuple[float, float, float] = (0.0, 0.0, 0.0),
+) -> ImageSource:
+    """Return an image over a numpy, dask, zarr or xarray array, read lazily.
+
+    Parameters
+    ----------
+    array : array-like
+        Anything with ``shape``, ``dtype`` and indexing by slices.
+    selection : Selection or None
+        Axes, channel and time. Arrays of two axes are (y, x); more need ``axes``.
+    name : str
+        What to call it.
+    voxel_size : VoxelSize or None
+        World length of a voxel; None = 1, without a unit.
+    translation : tuple of float
+        World position (z, y, x) of the first voxel.
+
+    Raises
+    ------
+    AxesError
+        If axes, channel or time are ambiguous or do not exist.
+    InputError
+        If it is not an array of real numbers.
+    """
+    chosen, size = selection or Selection(), voxel_size or VoxelSize()
+    if _is_zarr_array(array):
+        from napari_unet.io.zarr_open import wrap_zarr_array
+
+        return wrap_zarr_array(array, chosen, name=name, voxel_size=size, translation=translation)
+    from napari_unet.io.array_source import wrap_plain_array
+
+    return wrap_plain_array(array, chosen, name=name, voxel_size=size, translation=translation)
+
+
+def _open_folder(path: Path, selection: Selection) -> ImageSource:
+    from napari_unet.io.zarr_open import is_zarr, open_zarr
+
+    if is_zarr(path):
+        return open_zarr(path, selection)
+    if path.suffix.lower() == ".zarr":
+        raise InputError(
+            f"{path}: this folder has no zarr metadata (zarr.json, .zarray or .zgroup); check that "
+            "it was copied completely"
+        )
+    from napari_unet.io.folder_source import open_folder
+
+    return open_folder(path, selection)
+
+
+def _is_zarr_array(array: Any) -> bool:
+    return type(array).__module__.partition(".")[0] == "zarr" and hasattr(array, "store")
