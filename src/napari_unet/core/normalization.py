@@ -29,6 +29,9 @@ The standard error of a mean over so many is far below one grey level, and readi
 about as long as segmenting a few tiles.
 """
 
+CONSTANT_SPREAD = 1e-14
+"""Deviation, relative to the mean, below which a channel is constant: the mean's own rounding."""
+
 NormalizationMethod = Literal["standardize"]
 """How a model wants its input: "standardize" = zero mean, unit standard deviation."""
 
@@ -104,15 +107,15 @@ def normalize(image: npt.NDArray[Any], normalization: Normalization) -> Normaliz
     if finite.all():
         return NormalizedInput(result, None)
     np.copyto(result, np.float32(0), where=~finite)
-    return NormalizedInput(result, np.asarray(~finite).any(axis=0))
+    return NormalizedInput(result, np.asarray((~finite).any(axis=0), dtype=np.bool_))
 
 
 def measure_normalization(source: ImageSource, max_voxels: int = SAMPLE_VOXELS) -> Normalization:
     """Return the mean and standard deviation of a documented sample of the volume.
 
     The sample is what ``source.sample_boxes`` chooses: boxes with stored data, spread evenly over
-    the whole volume, whatever region is segmented. Non-finite values do not count. A constant
-    channel gets the scale 1.
+    the whole volume, whatever region is segmented. Values that float32 cannot hold as finite ones
+    do not count. A constant channel gets the scale 1.
 
     Parameters
     ----------
@@ -131,7 +134,8 @@ def _pool(samples: Iterable[npt.NDArray[Any]], channels: int) -> Normalization:
     for sample in samples:
         for channel, values in enumerate(sample):
             flat = values.astype(np.float64).ravel()
-            flat = flat[np.isfinite(flat)]
+            # Numbers beyond float32 are infinite to the network; NaN compares as false.
+            flat = flat[np.abs(flat) <= np.finfo(np.float32).max]
             if not flat.size:
                 continue
             # Chan, Golub, LeVeque 1983: merging means and squared deviations stays exact where a
@@ -146,7 +150,7 @@ def _pool(samples: Iterable[npt.NDArray[Any]], channels: int) -> Normalization:
             mean[channel] += delta * flat.size / total
             count[channel] = total
     deviation = np.sqrt(spread / np.maximum(count, 1))
-    scale = np.where(np.isfinite(deviation) & (deviation > 0), deviation, 1.0)
+    scale = np.where(deviation > CONSTANT_SPREAD * np.abs(mean), deviation, 1.0)
     return Normalization(
         offset=tuple(float(m) for m in mean),
         scale=tuple(float(s) for s in scale),
