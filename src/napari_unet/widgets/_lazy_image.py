@@ -9,6 +9,8 @@ import numpy as np
 from napari_unet.core.boxes import Box
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from napari_unet.core.arrays import ImageSource
@@ -63,7 +65,8 @@ class LazyImage:
         if all(isinstance(part, slice) and part.step in (None, 1) for part in index):
             return LazyImage(self._source, self._inner(index))
         # Whole numbers and steps: read the box around, then let NumPy do the rest.
-        around, rest = [], []
+        around: list[slice] = []
+        rest: list[Index] = []
         for part, n in zip(index, self.shape, strict=True):
             if isinstance(part, slice):
                 around.append(slice(None))
@@ -77,7 +80,7 @@ class LazyImage:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> npt.NDArray[Any]:
-        values = self._source.read(self._box)[0].reshape(self.shape)
+        values: npt.NDArray[Any] = self._source.read(self._box)[0].reshape(self.shape)
         return values if dtype is None else values.astype(dtype)
 
     def _complete(self, key: Any) -> list[Index]:
@@ -96,9 +99,9 @@ class LazyImage:
             for p in parts
         ]
 
-    def _inner(self, index: list[Any]) -> Box:
+    def _inner(self, index: Sequence[Any]) -> Box:
         """Return the box of the source that slices without steps choose."""
-        full = [slice(None)] * (3 - self.ndim) + index
+        full = [*[slice(None)] * (3 - self.ndim), *index]
         ranges = [part.indices(n) for part, n in zip(full, self._box.shape, strict=True)]
         origin = self._box.start
         start = tuple(o + a for o, (a, _, _) in zip(origin, ranges, strict=True))

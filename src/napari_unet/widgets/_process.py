@@ -37,8 +37,8 @@ class EngineEnd:
         Its exit code; of no meaning when `signal` is set.
     signal : int or None
         Number of the signal that killed it (Unix), if one did.
-    started : bool
-        Whether the process came to life at all.
+    was_warm : bool
+        Whether it had got as far as waiting for a job.
     had_job : bool
         Whether it had been given a job.
     said_end : bool
@@ -49,7 +49,7 @@ class EngineEnd:
 
     code: int
     signal: int | None
-    started: bool
+    was_warm: bool
     had_job: bool
     said_end: bool
     log: str
@@ -182,18 +182,19 @@ class EngineProcess(QProcess):
         # Every other error is followed by `finished`.
         if error == QProcess.ProcessError.FailedToStart:
             self._log.append(self.errorString())
-            self._end(code=-1, signal=None, started=False)
+            self._end(code=-1, signal=None)
 
     def _on_finished(self, code: int, status: QProcess.ExitStatus) -> None:
         self._read_events()
         self._read_log()
         crashed = status == QProcess.ExitStatus.CrashExit
-        self._end(code=code, signal=code if crashed else None, started=True)
+        self._end(code=code, signal=code if crashed else None)
 
-    def _end(self, *, code: int, signal: int | None, started: bool) -> None:
+    def _end(self, *, code: int, signal: int | None) -> None:
         if self._over:
             return
         self._over = True
         log = "\n".join(self._log)
-        self.ended.emit(EngineEnd(code, signal, started, self._has_job, self._said_end, log))
+        was_warm = self._seconds_to_warm is not None
+        self.ended.emit(EngineEnd(code, signal, was_warm, self._has_job, self._said_end, log))
         self.deleteLater()

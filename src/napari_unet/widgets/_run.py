@@ -55,6 +55,10 @@ STAGE_WORDS = {
 """What the user reads for each stage."""
 
 
+USAGE_EXIT_CODE = 2
+"""The command line's exit code for options that cannot be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunRequest:
     """What the user chose.
@@ -339,7 +343,7 @@ def unexpected_end(end: EngineEnd, output: str) -> str:
     output : str
         Where the job wrote; empty = it had none.
     """
-    if not end.started or not end.had_job:
+    if not end.was_warm and end.signal is None:
         return f"The engine could not start: {end.log or f'exit code {end.code}'}"
     kept = f" What is done is kept in {output}." if output and Path(output).exists() else ""
     if end.signal is not None:
@@ -348,4 +352,9 @@ def unexpected_end(end: EngineEnd, output: str) -> str:
             f"The engine process ended unexpectedly (signal {end.signal}): {cause}.{kept} "
             "Click Segment to start anew."
         )
+    if end.code == USAGE_EXIT_CODE:
+        reason = end.log.splitlines()[-1] if end.log else "it gave no reason"
+        return f"The engine refused the job: {reason.removeprefix('error: ')}"
+    if not end.had_job:
+        return f"The engine process ended (exit code {end.code}). Click Segment to start anew."
     return f"The engine process ended unexpectedly (exit code {end.code}).{kept}\n{end.log}"

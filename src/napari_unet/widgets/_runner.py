@@ -122,10 +122,9 @@ class JobRunner(QObject):
         self.reported.emit(event)
 
     def _on_ended(self, end: EngineEnd) -> None:
-        was_warm = self.is_warm
         self._process = None
         self._patience.stop()
         self.ended.emit(end)
         # An engine that never got warm would not the next time either: wait for a click.
-        if was_warm and end.had_job:
+        if end.was_warm and end.had_job:
             self.warm_up()

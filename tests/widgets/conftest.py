@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import zarr
+from napari.layers import Labels
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QMessageBox
+
+from napari_unet.app.models import ModelEntry
+from napari_unet.core.architecture import Architecture
+from napari_unet.core.classes import ClassInfo
+from napari_unet.core.header import InputExpectation, ModelHeader
+from napari_unet.widgets import _form, _output, _runner
+from napari_unet.widgets.dock import Answer, SegmentDock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+WAIT_MS = 30_000
+"""Longer than anything takes on a busy machine."""
+
+FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
+
+CLASSES = (
+    ClassInfo(name="interior", color="#3b6fb6"),
+    ClassInfo(name="membrane", color="#e8a33d"),
+)
+
+
+@pytest.fixture(autouse=True)
+def temporary_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Temporary folders lie in the test's own folder, so that it can count them."""
+    root = tmp_path / "temporary"
+    root.mkdir()
+    monkeypatch.setattr(_output.tempfile, "tempdir", str(root))
+    return root
+
+
+@pytest.fixture
+def fake_model(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model in the list that no engine needs to load."""
+    header = ModelHeader(
+        name="fake",
+        architecture=Architecture(in_channels=1, num_classes=2, base_channels=4, depth=2),
+        classes=CLASSES,
+        input=InputExpectation(channels=("FIB-SEM",)),
+    )
+    entry = ModelEntry("fake", Path("fake.safetensors"), header, "0" * 64, "own")
+    monkeypatch.setattr(_form, "list_models", lambda: [entry])
+    return "fake"
+
+
+@pytest.fixture
+def make_dock(
+    make_napari_viewer: Callable[..., Any],
+    qtbot: Any,
+    fake_model: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., SegmentDock]]:
+    """Docked widgets over a fake engine; their processes are gone when the test ends."""
+    docks: list[SegmentDock] = []
+
+    def make(mode: str = "good", viewer: Any = None) -> SegmentDock:
+        monkeypatch.setattr(_runner, "ENGINE_ARGUMENTS", (str(FAKE_ENGINE), mode))
+        viewer = make_napari_viewer() if viewer is None else viewer
+        dock = SegmentDock(viewer)
+        viewer.window.add_dock_widget(dock, name="Segment with U-Net")
+        docks.append(dock)
+        return dock
+
+    yield make
+    for dock in docks:
+        dock.panel.close_engine(let_job_go_on=False)
+
+
+@pytest.fixture
+def stack(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Three slices that no symmetry maps on themselves."""
+    return rng.integers(0, 256, (3, 150, 200), dtype=np.uint8)
+
+
+@pytest.fixture
+def stored_stack(tmp_path: Path, stack: np.ndarray[Any, Any]) -> zarr.Array:
+    """The same on disk, as a plain zarr array."""
+    folder = tmp_path / "data" / "stack.zarr"
+    array = zarr.create_array(folder, shape=stack.shape, dtype="uint8", chunks=(1, 64, 64))
+    array[:] = stack
+    return zarr.open_array(folder, mode="r")
+
+
+class User:
+    """Hands on the mouse: everything a test does to the dock, it does as a person would."""
+
+    def __init__(self, qtbot: Any) -> None:
+        self._qtbot = qtbot
+
+    def click(self, button: Any) -> None:
+        self._qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    def choose(self, dock: SegmentDock, **choices: str) -> None:
+        for name, text in choices.items():
+            combo = getattr(dock.panel.form, f"{name}_combo")
+            index = combo.findText(text)
+            assert index >= 0, (name, text, [combo.itemText(i) for i in range(combo.count())])
+            combo.setCurrentIndex(index)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        self._qtbot.waitUntil(condition, timeout=WAIT_MS)
+
+    def segment_and_wait(self, dock: SegmentDock) -> str:
+        """Return what the panel says in the end."""
+        self.click(dock.panel.segment_button)
+        self.wait_until(lambda: not dock.panel.is_running)
+        return str(dock.panel.message.toPlainText())
+
+    def wait_for_labels(self, dock: SegmentDock) -> Any:
+        """Return the layer that follows the job, once it is there."""
+        layers = dock.panel._viewer.layers
+        self.wait_until(lambda: any(isinstance(layer, Labels) for layer in layers))
+        return next(layer for layer in layers if isinstance(layer, Labels))
+
+    def answer(self, wanted: Answer, asked: list[str]) -> None:
+        """Press a button of the next question, as soon as there is one."""
+
+        def press() -> None:
+            box = QApplication.activeModalWidget()
+            if not isinstance(box, QMessageBox):
+                QTimer.singleShot(50, press)
+                return
+            asked.append(box.text())
+            button = next(b for b in box.buttons() if b.text().replace("&", "") == wanted.value)
+            self.click(button)
+
+        QTimer.singleShot(50, press)
+
+    def is_alive(self, pid: int) -> bool:
+        """Return whether a process lives and is not a zombie."""
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return False
+        return state != "Z"
+
+
+@pytest.fixture
+def user(qtbot: Any) -> User:
+    return User(qtbot)
