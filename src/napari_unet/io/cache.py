@@ -21,7 +21,8 @@ class PieceCache:
     Parameters
     ----------
     max_bytes : int
-        Bound of the kept pieces. A single larger piece is handed out but not kept.
+        Bound of the kept pieces. The newest one is kept in any case: a plane in one strip, which
+        every tile of it needs, may be larger.
     """
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
@@ -32,21 +33,26 @@ class PieceCache:
 
     def get(self, key: Hashable, decode: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
         """Return the piece of `key`, decoding it if it is not kept; do not write into it."""
-        with self._lock:
-            if key in self._pieces:
-                self._pieces.move_to_end(key)
-                return self._pieces[key]
+        kept = self.peek(key)
+        if kept is not None:
+            return kept
         # Outside the lock: two threads may decode the same piece, none waits for another's.
         piece = decode()
-        if piece.nbytes > self._max_bytes:
-            return piece
         with self._lock:
             if key not in self._pieces:
                 self._pieces[key] = piece
                 self._bytes += piece.nbytes
-            while self._bytes > self._max_bytes:
+            while self._bytes > self._max_bytes and len(self._pieces) > 1:
                 self._bytes -= self._pieces.popitem(last=False)[1].nbytes
         return piece
+
+    def peek(self, key: Hashable) -> npt.NDArray[Any] | None:
+        """Return the piece of `key` if it is kept; do not write into it."""
+        with self._lock:
+            if key not in self._pieces:
+                return None
+            self._pieces.move_to_end(key)
+            return self._pieces[key]
 
     def clear(self) -> None:
         """Forget all pieces."""

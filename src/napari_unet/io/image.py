@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.axes import VoxelSize
 from napari_unet.errors import InputError
 from napari_unet.io.selection import Selection
+from napari_unet.io.suffixes import RASTER_SUFFIXES, TIFF_SUFFIXES
 
 if TYPE_CHECKING:
     import os
@@ -15,12 +16,6 @@ if TYPE_CHECKING:
     from napari_unet.core.arrays import ImageSource
 
 __all__ = ["Selection", "open_image", "wrap_array"]
-
-TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf2", ".tf8"})
-"""Endings of files that tifffile reads here, in lower case."""
-
-RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-"""Endings of single planes, in lower case."""
 
 SUPPORTED = (
     "OME-Zarr and zarr folders, TIFF and OME-TIFF, PNG, JPEG, .npy, and folders of PNG, JPEG or "
