@@ -1,4 +1,4 @@
-"""Arrays in memory, and whatever can be indexed like one: numpy, dask, xarray, `.npy` files."""
+"""Arrays in memory, and whatever can be indexed like one: numpy, dask, xarray."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from napari_unet.io.selection import Selection, plan_layout
 from napari_unet.io.stored_image import ImageFacts, StoredImage, check_level
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
     from napari_unet.core.axes import VoxelSize
@@ -84,23 +82,6 @@ def wrap_plain_array(
     layout = plan_layout(shape, _named_axes(array), selection, name=name)
     level = PyramidLevel(layout.spatial_shape, voxel_size, translation)
     return ArraySource(ImageFacts(name, None, layout, dtype, (level,)), array)
-
-
-def open_npy(path: Path, selection: Selection) -> ArraySource:
-    """Return the image in a `.npy` file, mapped into memory.
-
-    Raises
-    ------
-    AxesError
-        If the axes are ambiguous.
-    InputError
-        If the file is damaged or holds objects.
-    """
-    with input_errors(f"{path}: this is not a readable .npy file", "save it again with numpy.save"):
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    check_level(selection.level, 1, path.name)
-    layout = plan_layout(array.shape, None, selection, name=path.name)
-    return ArraySource(ImageFacts(path.stem, str(path), layout, array.dtype), array)
 
 
 def _named_axes(array: Any) -> str | None:

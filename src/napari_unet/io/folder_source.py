@@ -65,8 +65,8 @@ class FolderSource(StoredImage):
             return kept[inner]
         with closing(open_tiff_plane(file)) as pages:
             self._checked(file, pages)
-            if pages.is_mapped:
-                return np.array(pages.read(inner))
+            if pages.is_plain:
+                return pages.read(inner)
             # Compressed: the next tiles need the same strips, and the file is not kept open.
             return self._cache.get(number, lambda: pages.read(whole))[inner]
 

@@ -58,7 +58,7 @@ def open_image(path: str | os.PathLike[str], selection: Selection | None = None)
 
         return open_raster(where, chosen)
     if suffix == ".npy":
-        from napari_unet.io.array_source import open_npy
+        from napari_unet.io.npy_source import open_npy
 
         return open_npy(where, chosen)
     if where.name in {"zarr.json", ".zarray", ".zgroup", ".zattrs"}:

@@ -1,14 +1,13 @@
 """Reading part of a TIFF series: only the strips and tiles that a request touches.
 
-tifffile decodes the segments; choosing them is done here, because it reads whole pages, and
-whole series when it does not map them into memory.
+tifffile finds and decodes them, but reads whole pages only, so they are chosen here. "Normal axes"
+are its five of every page: separate sample, depth, length, width, contiguous sample.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +19,15 @@ from napari_unet.io.damage import check_decoded_size, input_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     import numpy.typing as npt
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
     from napari_unet.core.boxes import Shape
+    from napari_unet.io.raw_file import RawFile
 
 REMEDY = "copy the file again, or convert it to OME-Zarr with a program that reads it"
 """What to do about a TIFF that cannot be read."""
-
-_NORMAL_AXES = 5  # separate sample, depth, length, width, contiguous sample, as tifffile has it
 
 
 class TiffPages:
@@ -38,10 +35,10 @@ class TiffPages:
 
     Parameters
     ----------
-    path : Path
-        The file.
+    file : RawFile
+        The file, for its bytes.
     tif : tifffile.TiffFile
-        The file, opened.
+        The same file, for its structure. Both are closed by `close`.
     series : sequence of tifffile.TiffPageSeries
         Series of equal shape and type; several become a further first axis.
 
@@ -52,8 +49,9 @@ class TiffPages:
         large to decode.
     """
 
-    def __init__(self, path: Path, tif: TiffFile, series: list[TiffPageSeries]) -> None:
-        self._path = path
+    def __init__(self, file: RawFile, tif: TiffFile, series: list[TiffPageSeries]) -> None:
+        self._file = file
+        self._path = file.path
         self._tif = tif
         self._series = series
         key = series[0].keyframe
@@ -62,18 +60,16 @@ class TiffPages:
         self._stored_dtype = self.dtype.newbyteorder(tif.byteorder)
         many = (len(series),) if len(series) > 1 else ()
         self.shape: Shape = (*many, *(int(n) for n in series[0].shape))
-        self._size = os.path.getsize(path)
         self._lock = threading.Lock()
         self._cache = PieceCache()
-        self._bytes: npt.NDArray[np.uint8] | None = None
-        if self._size:
-            self._bytes = np.memmap(path, np.uint8, "r")
-        self._whole = self._map_whole()
+        self._whole = self._find_whole()
         if self._whole is None:
             self._check_pages()
+        else:
+            self._check_end(self._whole)
 
     @property
-    def is_mapped(self) -> bool:
+    def is_plain(self) -> bool:
         """Whether any part can be read without decoding more than it."""
         return self._whole is not None
 
@@ -86,7 +82,7 @@ class TiffPages:
             If a strip or tile is damaged or cut off.
         """
         if self._whole is not None:
-            return self._whole[index].astype(self.dtype, copy=False)
+            return self._read_raw(self._whole, self.shape, index)
         lead, inner = self._split(index)
         shape = [s.stop - s.start for s in index]
         pages = [self._read_page(page, inner) for page in lead]
@@ -107,25 +103,25 @@ class TiffPages:
 
     def close(self) -> None:
         """Close the file and forget what was decoded."""
-        self._whole = self._bytes = None
         self._cache.clear()
+        self._file.close()
         with self._lock:
             self._tif.close()
 
-    def _map_whole(self) -> npt.NDArray[Any] | None:
-        """Return the series mapped into memory, if it lies in the file in one piece."""
-        offset = self._series[0].dataoffset if len(self._series) == 1 else None
-        if offset is None or self._bytes is None:
-            return None
-        nbytes = int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
-        self._check_end(int(offset) + nbytes)
-        return np.ndarray(self.shape, self._stored_dtype, self._bytes, int(offset))
+    def _find_whole(self) -> int | None:
+        """Return where the series begins, if it lies in the file plainly and in one piece."""
+        return self._series[0].dataoffset if len(self._series) == 1 else None
 
-    def _check_end(self, end: int) -> None:
-        if end > self._size:
+    def _read_raw(self, offset: int, shape: Shape, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+        data = self._file.read_part(offset, self._stored_dtype, shape, index)
+        return data.astype(self.dtype, copy=False)
+
+    def _check_end(self, offset: int) -> None:
+        end = offset + int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        if end > self._file.size:
             raise InputError(
                 f"{self._path}: the file is cut off: its image ends at byte {end}, the file at "
-                f"{self._size}; copy it again"
+                f"{self._file.size}; copy it again"
             )
 
     def _check_pages(self) -> None:
@@ -206,9 +202,8 @@ class TiffPages:
 
     def _read_page(self, number: int, inner: tuple[slice, ...]) -> npt.NDArray[Any]:
         offsets, counts = self._table(number)
-        mapped = self._map_page(offsets, counts)
-        if mapped is not None:
-            return mapped[inner].astype(self.dtype, copy=False)
+        if self._is_plain(offsets, counts):
+            return self._read_raw(offsets[0], self._key.shaped, inner)
         out = np.empty([s.stop - s.start for s in inner], self.dtype)
         for segment, start in self._segments(inner):
             where = (offsets[segment], counts[segment])
@@ -225,19 +220,13 @@ class TiffPages:
             out[tuple(here)] = piece[tuple(there)]
         return out
 
-    def _map_page(
-        self, offsets: tuple[int, ...], counts: tuple[int, ...]
-    ) -> npt.NDArray[Any] | None:
-        """Return a page mapped into memory, if its strips lie in the file in one plain piece."""
-        key = self._key
-        if not key.is_final or self._bytes is None or 0 in counts or 0 in offsets:
-            return None
-        nbytes = int(np.prod(key.shaped, dtype=object)) * self.dtype.itemsize
+    def _is_plain(self, offsets: tuple[int, ...], counts: tuple[int, ...]) -> bool:
+        """Return whether the strips of a page lie in the file uncompressed and in one piece."""
+        if not self._key.is_final or 0 in counts or 0 in offsets:
+            return False
+        nbytes = int(np.prod(self._key.shaped, dtype=object)) * self.dtype.itemsize
         ends = [a + n for a, n in zip(offsets, counts, strict=False)]
-        if len(offsets) > 1 and (list(offsets[1:]) != ends[:-1] or sum(counts) != nbytes):
-            return None
-        self._check_end(offsets[0] + nbytes)
-        return np.ndarray(key.shaped, self._stored_dtype, self._bytes, offsets[0])
+        return len(offsets) == 1 or (list(offsets[1:]) == ends[:-1] and sum(counts) == nbytes)
 
     def _segments(self, inner: tuple[slice, ...]) -> Iterator[tuple[int, Shape]]:
         """Yield number and first voxel of every strip or tile that touches a part of a page."""
@@ -256,12 +245,9 @@ class TiffPages:
         if offset == 0 or count == 0:
             return np.zeros(self._edges, self.dtype)
         check_decoded_size(count, what)
-        self._check_end(offset + count)
+        data = bytes(self._file.read_bytes(offset, count))
         with input_errors(f"{what} cannot be decoded", REMEDY):
             with self._lock:
-                handle = self._tif.filehandle
-                handle.seek(offset)
-                data = handle.read(count)
                 tables = self._page(number).jpegtables
             decoded, start, _ = self._key.decode(
                 data, segment, jpegtables=tables, jpegheader=self._key.jpegheader

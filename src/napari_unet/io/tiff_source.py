@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tifffile import TiffFile
 
 from napari_unet.errors import InputError
 from napari_unet.io.damage import input_errors
+from napari_unet.io.raw_file import RawFile
 from napari_unet.io.selection import plan_layout
 from napari_unet.io.stored_image import ImageFacts, StoredImage, check_level
 from napari_unet.io.tiff_metadata import known_axes, tiff_levels
@@ -65,11 +66,11 @@ def open_tiff(path: Path, selection: Selection) -> TiffSource:
     InputError
         If the file is damaged, cut off, or holds several different images.
     """
-    with _opened(path) as (tif, series):
+    with _opened(path) as (file, tif, series):
         first, level = series[0], selection.level
         name = path.stem.removesuffix(".ome")
         check_level(level, len(first.levels) if len(series) == 1 else 1, name)
-        pages = TiffPages(path, tif, [s.levels[level] for s in series])
+        pages = TiffPages(file, tif, [s.levels[level] for s in series])
         prefix = "I" if len(series) > 1 else ""
         axes = known_axes(prefix + first.axes)
         layout = plan_layout(pages.shape, axes, selection, name=path.name)
@@ -86,27 +87,29 @@ def open_tiff_plane(path: Path) -> TiffPages:
     InputError
         If it holds more than that, or is damaged.
     """
-    with _opened(path) as (tif, series):
+    with _opened(path) as (file, tif, series):
         axes = known_axes(series[0].axes)
         if len(series) > 1 or axes not in {"yx", "yxc"}:
             raise InputError(
                 f"{path}: a slice must be a single plane, this file has the axes "
                 f"{series[0].axes} {series[0].shape}; give the file itself as input"
             )
-        return TiffPages(path, tif, series)
+        return TiffPages(file, tif, series)
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[TiffFile, list[TiffPageSeries]]]:
+def _opened(path: Path) -> Iterator[tuple[RawFile, TiffFile, list[TiffPageSeries]]]:
     """Open a file and find its image; close it if something goes wrong inside."""
-    with input_errors(f"{path}: this TIFF cannot be read", REMEDY), _logged_errors(path):
+    with (
+        input_errors(f"{path}: this TIFF cannot be read", REMEDY),
+        _logged_errors(path),
+        ExitStack() as stack,
+    ):
+        file = stack.enter_context(closing(RawFile(path)))
         # Other files that an OME-TIFF names are not followed: they may lie anywhere.
-        tif = TiffFile(path, _multifile=False)
-        try:
-            yield tif, _choose_series(path, tif)
-        except BaseException:
-            tif.close()
-            raise
+        tif = stack.enter_context(closing(TiffFile(path, _multifile=False)))
+        yield file, tif, _choose_series(path, tif)
+        stack.pop_all()
 
 
 def _choose_series(path: Path, tif: TiffFile) -> list[TiffPageSeries]:
