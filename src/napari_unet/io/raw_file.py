@@ -84,7 +84,7 @@ class RawFile:
             run -= 1
         strides = [int(np.prod(shape[axis + 1 :], dtype=object)) for axis in range(len(shape))]
         base = index[run].start * strides[run]
-        target = memoryview(out.reshape(-1).view(np.uint8))
+        target = out.reshape(-1).view(np.uint8).data
         step = int(np.prod(out.shape[run:])) * dtype.itemsize
         outer = itertools.product(*(range(s.start, s.stop) for s in index[:run]))
         for number, position in enumerate(outer):
