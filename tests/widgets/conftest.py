@@ -61,12 +61,13 @@ def make_dock(
     fake_model: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., SegmentDock]]:
-    """Docked widgets over a fake engine; their processes are gone when the test ends."""
+    """Docked widgets over a fake engine, or another; their processes end with the test."""
     docks: list[SegmentDock] = []
 
-    def make(mode: str = "good", viewer: Any = None) -> SegmentDock:
-        monkeypatch.setattr(_runner, "ENGINE_ARGUMENTS", (str(FAKE_ENGINE), mode))
-        viewer = make_napari_viewer() if viewer is None else viewer
+    def make(mode: str = "good", arguments: tuple[str, ...] | None = None) -> SegmentDock:
+        arguments = arguments or (str(FAKE_ENGINE), mode)
+        monkeypatch.setattr(_runner, "ENGINE_ARGUMENTS", arguments)
+        viewer = make_napari_viewer()
         dock = SegmentDock(viewer)
         viewer.window.add_dock_widget(dock, name="Segment with U-Net")
         docks.append(dock)

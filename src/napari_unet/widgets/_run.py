@@ -214,6 +214,8 @@ class SegmentRun(QObject):
         waiting = "Starting" if self._runner.is_warm else "Waiting for the engine to start"
         self.progressed.emit(-1.0, waiting)
         self._runner.run(job)
+        # Before the first tile, so that this one is already where the user looks.
+        self._view = ViewFollower(self, self._viewer, self._request.layer, self._runner)
 
     def cancel(self) -> None:
         """Stop at the next tile, or slab of the copy; `over` follows."""
@@ -276,7 +278,6 @@ class SegmentRun(QObject):
     def _on_job_started(self, event: events.JobStarted) -> None:
         self._meter = ProgressMeter(event.pixels, time.monotonic())
         self._show_result(event)
-        self._view = ViewFollower(self, self._viewer, self._request.layer, self._runner)
 
     def _show_result(self, event: events.JobStarted | events.AlreadyDone) -> None:
         if self._job is not None and not self._result.open(self._request.layer, self._job, event):

@@ -1,0 +1,143 @@
+"""The dock widget over the real engine: what a click gives is what the command line gives."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from napari_unet.widgets import _runner
+from napari_unet.widgets._process import ENGINE_ARGUMENTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SAVE_MODEL = """
+import sys, torch
+from napari_unet.core.classes import ClassInfo
+from napari_unet.core.header import InputExpectation, ModelHeader
+from napari_unet.core.architecture import Architecture
+from napari_unet.model.unet import UNet
+from napari_unet.model.weights import save_model
+torch.manual_seed(7)
+architecture = Architecture(in_channels=1, num_classes=2, base_channels=8, depth=2)
+names = (("interior", "#3b6fb6"), ("membrane", "#e8a33d"))
+header = ModelHeader(
+    name="tiny", architecture=architecture, input=InputExpectation(channels=("EM",)),
+    classes=tuple(ClassInfo(name=name, color=color) for name, color in names),
+)
+save_model(sys.argv[1], UNet(**architecture.arguments()), header)
+"""
+"""In a process of its own: this one must not import torch, as napari does not."""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    subprocess.run([sys.executable, "-c", SAVE_MODEL, str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def real_dock(
+    make_dock: Callable[..., Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Make a dock over the real engine, with the tiny model chosen in it."""
+
+    def make() -> Any:
+        dock = make_dock(arguments=ENGINE_ARGUMENTS)
+        dock.panel.form.add_model_file(tiny_model)
+        assert dock.panel.form.model_combo.currentText() == "tiny"
+        return dock
+
+    return make
+
+
+def by_command_line(image: Path, model: Path, output: Path, *options: str) -> Any:
+    """Return the labels that the command line gives."""
+    command = [sys.executable, "-m", "napari_unet", "segment", str(image), "--model", str(model)]
+    subprocess.run([*command, "--output", str(output), "--progress", "none", *options], check=True)
+    return zarr.open_array(output / "labels" / "tiny" / "0", mode="r")[:]
+
+
+def test_a_click_gives_what_the_command_line_gives(
+    user: Any, real_dock: Any, tiny_model: Path, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    image = rng.integers(0, 60_000, (2, 200, 333)).astype(np.uint16)
+    path = tmp_path / "a stack.tif"
+    tifffile.imwrite(path, image)
+    dock = real_dock()
+    viewer = dock.panel._viewer
+    viewer.open(path, plugin="napari")
+    user.choose(dock, region="all slices")
+    words = user.segment_and_wait(dock)
+    assert words.startswith("Done"), words
+    layer = viewer.layers[-1]
+    wanted = by_command_line(path, tiny_model, tmp_path / "cli.zarr", "--axes", "zyx")
+    np.testing.assert_array_equal(np.asarray(layer.data), wanted)
+    # The answer really varies, so that equality says something.
+    assert set(np.unique(wanted)) == {1, 2}
+    assert (tmp_path / "a_stack.unet.zarr" / "labels" / "tiny").is_dir()
+
+
+def test_an_engine_killed_in_the_middle_leaves_napari_alive(
+    user: Any, real_dock: Any, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "large.zarr"
+    array = zarr.create_array(path, shape=(40, 1024, 1024), dtype="uint8", chunks=(1, 1024, 1024))
+    array[:2] = rng.integers(0, 256, (2, 1024, 1024), dtype=np.uint8)
+    dock = real_dock()
+    viewer = dock.panel._viewer
+    viewer.add_image(zarr.open_array(path, mode="r"), name="large")
+    user.choose(dock, region="all slices")
+    user.click(dock.panel.segment_button)
+    layer = user.wait_for_labels(dock)
+    z = int(viewer.dims.point[0])
+    user.wait_until(lambda: bool(layer.data[z].any()))
+    os.kill(dock.panel.runner.process_id, signal.SIGKILL)
+    user.wait_until(lambda: not dock.panel.is_running)
+    assert "ended unexpectedly (signal 9)" in dock.panel.message.toPlainText()
+    # The view came first, and is kept; the end was not reached.
+    assert z > 0
+    assert layer.data[z].any()
+    assert not layer.data[0].any()
+    user.choose(dock, region="the visible part")
+    assert user.segment_and_wait(dock).startswith("Done")
+
+
+def test_cancel_and_a_bad_option(
+    user: Any, real_dock: Any, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    dock = real_dock()
+    viewer = dock.panel._viewer
+    viewer.add_image(rng.integers(0, 256, (30, 900, 900), dtype=np.uint8), name="noise")
+    user.choose(dock, region="all slices", device="mps")
+    words = user.segment_and_wait(dock)
+    assert "mps" in words
+    assert not any(layer.name.endswith("tiny") for layer in viewer.layers)
+    user.choose(dock, device="cpu")
+    user.click(dock.panel.segment_button)
+    user.wait_for_labels(dock)
+    user.click(dock.panel.cancel_button)
+    user.wait_until(lambda: not dock.panel.is_running)
+    assert "Cancelled after" in dock.panel.message.toPlainText()
+
+
+def test_the_panel_imports_no_torch() -> None:
+    code = (
+        "import sys, napari_unet.widgets.dock, napari_unet.widgets.reader, "
+        "napari_unet.widgets.samples; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_engine_is_the_command_line() -> None:
+    assert _runner.ENGINE_ARGUMENTS[:3] == ("-m", "napari_unet", "segment")
