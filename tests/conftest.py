@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 # Before anything imports napari, or make_napari_viewer overwrites the developer's settings.
 os.environ["NAPARI_CONFIG"] = ""
@@ -14,6 +15,11 @@ if sys.platform == "linux":
 import hypothesis
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy.typing as npt
 
 # No deadline: the machine may be busy. In CI the same examples every time, elsewhere new ones.
 hypothesis.settings.register_profile(
@@ -26,3 +32,36 @@ hypothesis.settings.load_profile("napari-unet")
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(20150518)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """Path of a small model file, with a random net whose output really varies."""
+    from tests.nets import save_lively_model
+
+    path = tmp_path / "tiny.safetensors"
+    save_lively_model(path)
+    return str(path)
+
+
+@pytest.fixture
+def stack(rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """A small stack (z, y, x)."""
+    return rng.integers(0, 255, (3, 90, 70), dtype=np.uint8)
+
+
+@pytest.fixture
+def stack_path(tmp_path: Path, stack: npt.NDArray[np.uint8]) -> str:
+    """Path of the small stack as a chunked zarr, in a folder with a space in its name."""
+    import zarr
+
+    path = tmp_path / "my stack.zarr"
+    array = zarr.create_array(
+        path,
+        shape=stack.shape,
+        chunks=(1, 32, 32),
+        dtype=stack.dtype,
+        dimension_names=("z", "y", "x"),
+    )
+    array[:] = stack
+    return str(path)

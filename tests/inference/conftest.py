@@ -1,18 +1,16 @@
-"""An image in memory and a network whose output really varies."""
+"""An image in memory."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
-import pytest
-import torch
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.arrays import PyramidLevel
 from napari_unet.core.axes import VoxelSize
 from napari_unet.core.boxes import Box
-from napari_unet.model.unet import UNet
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 class MemoryImage:
@@ -57,21 +55,3 @@ class MemoryImage:
 
     def close(self) -> None:
         pass
-
-
-def lively_net(seed: int, **architecture: Any) -> UNet:
-    """A random net whose probabilities spread over the whole range, so that a shift would show."""
-    torch.manual_seed(seed)
-    net = UNet(**({"base_channels": 4, "depth": 2} | architecture)).eval()
-    size = net.architecture.geometry().axes[1].input_size(64)
-    with torch.inference_mode():
-        logits = net(torch.randn(1, net.architecture.in_channels, size, size))
-        # Centered and scaled per class: every class wins somewhere, none wins everywhere.
-        net.head.weight *= (2 / logits.std(dim=(0, 2, 3)))[:, None, None, None]
-        net.head.bias -= 2 * logits.mean(dim=(0, 2, 3)) / logits.std(dim=(0, 2, 3))
-    return net
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(20150518)

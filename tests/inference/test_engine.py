@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from tests.inference.conftest import MemoryImage, lively_net
+from tests.inference.conftest import MemoryImage
+from tests.nets import lively_net
 
 from napari_unet.core.boxes import Box
 from napari_unet.core.events import BlockDone, Paused, TileDone

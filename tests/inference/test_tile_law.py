@@ -11,7 +11,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.inference.conftest import MemoryImage, lively_net
+from tests.inference.conftest import MemoryImage
+from tests.nets import lively_net
 
 from napari_unet.core.boxes import Box
 from napari_unet.core.normalization import measure_normalization

@@ -70,8 +70,10 @@ class SegmentPlan:
     def fingerprint(self) -> dict[str, Any]:
         """What decides the answer; tile, batch, threads and device do not."""
         job = self.job
+        # The path does not count: an image that was moved is the same image.
+        image = {key: v for key, v in self.source.identity().items() if key != "path"}
         return {
-            "input": self.source.identity(),
+            "input": image,
             "model_sha256": self.model.sha256,
             "region": format_region(self.region),
             "channel": job.channel,
@@ -136,10 +138,10 @@ def plan_segment(
         If something does not exist or does not fit.
     """
     model = find_model(job.model)
+    job = _absolute(job, model)
     opened = source is None
-    source = (
-        open_image(Path(job.input).expanduser(), selection_of(job)) if source is None else source
-    )
+    if source is None:
+        source = open_image(job.input, selection_of(job))
     try:
         wanted, given = model.header.architecture.in_channels, source.num_channels
         if wanted != given:
@@ -156,6 +158,18 @@ def plan_segment(
             source.close()
         raise
     return SegmentPlan(job, source, model, job.name or model.name, grid, region, normalization)
+
+
+def _absolute(job: SegmentJob, model: ModelEntry) -> SegmentJob:
+    """Return the job with absolute paths, so that its record works from any folder."""
+    paths = {
+        field: str(Path(text).expanduser().absolute())
+        for field, text in (("input", job.input), ("output", job.output))
+        if text
+    }
+    if model.origin == "file":
+        paths["model"] = str(model.path.absolute())
+    return job.model_copy(update=paths)
 
 
 def _grid(job: SegmentJob, model: ModelEntry, shape: Shape, default_edge: int) -> TileGrid:

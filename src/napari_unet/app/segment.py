@@ -136,11 +136,11 @@ def run_job(job: SegmentJob, control: JobControl | None = None) -> Generator[Job
     backend = _backend(job)
     plan = plan_segment(job, backend.default_tile_edge)
     with closing(plan.source):
-        state = read_output_state(Path(job.output), plan.name)
+        state = read_output_state(plan.job.output, plan.name)
         if state is not None and not job.overwrite:
             _require_same(plan, state.attributes)
             if state.state == "complete":
-                yield AlreadyDone(job.output, plan.name, state.labels_path, _classes(plan))
+                yield AlreadyDone(plan.job.output, plan.name, state.labels_path, _classes(plan))
                 return
             yield Warned(
                 f"an earlier run of this job did not finish; {plan.name} is computed from the start"
@@ -209,13 +209,22 @@ def _require_same(plan: SegmentPlan, attributes: dict[str, Any]) -> None:
     """Refuse to mix results of different jobs; the message lists what differs."""
     before = attributes.get("fingerprint") or {}
     now = plan.fingerprint
-    differing = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-    if differing:
-        changes = "; ".join(f"{key}: {before.get(key)} -> {now.get(key)}" for key in differing)
+    if before != now:
         raise OutputExistsError(
-            f"{plan.job.output} already holds {plan.name!r}, made with other options ({changes}). "
-            "Give another --name or --output, or --overwrite to replace it"
+            f"{plan.job.output} already holds {plan.name!r}, made with other options "
+            f"({'; '.join(_differences(before, now))}). Give another --name or --output, or "
+            "--overwrite to replace it"
         )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            for part in _differences(old, new):
+                yield f"{key} {part}"
+        elif old != new:
+            yield f"{key}: {old} -> {new}"
 
 
 def _create(plan: SegmentPlan, provenance: dict[str, Any]) -> OutputImage:
@@ -274,7 +283,7 @@ def _write_record(
             "state": state,
             "job": plan.job,
             "command": command_line(plan.job),
-            "output": str(Path(plan.job.output).absolute()),
+            "output": plan.job.output,
             "name": plan.name,
             "labels": str(output.labels_path),
             "classes": _classes(plan),

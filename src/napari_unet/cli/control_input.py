@@ -6,12 +6,14 @@ import json
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.boxes import Box
 from napari_unet.errors import TilingError, UNetError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
     from napari_unet.inference.control import JobControl
@@ -64,7 +66,8 @@ def listen(control: JobControl) -> None:
         threading.Thread(target=work, name="control-input", daemon=True).start()
 
 
-def stop_on_signals(control: JobControl) -> None:
+@contextmanager
+def stop_on_signals(control: JobControl) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM end the job at the next tile, and a second one at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -72,5 +75,9 @@ def stop_on_signals(control: JobControl) -> None:
             raise KeyboardInterrupt
         control.stop()
 
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

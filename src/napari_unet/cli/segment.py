@@ -246,20 +246,21 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
     from napari_unet.inference.control import JobControl
 
     control = JobControl()
-    stop_on_signals(control)
     if progress == "json":
         listen(control)
     codes = []
-    for job in jobs:
-        if control.stopped:
-            break
-        try:
-            _run_one(job, reporter, control)
-        except UNetError as error:
-            codes.append(exit_code(error))
-            reporter.show(Failed(job.input, f"{Path(job.input).name}: {error}"))
-        except KeyboardInterrupt:
-            return CANCELLED
+    with stop_on_signals(control):
+        for job in jobs:
+            if control.stopped:
+                break
+            try:
+                _run_one(job, reporter, control)
+            except UNetError as error:
+                codes.append(exit_code(error))
+                name, text = Path(job.input).name, str(error)
+                reporter.show(Failed(job.input, text if name in text else f"{name}: {text}"))
+            except KeyboardInterrupt:
+                return CANCELLED
     return CANCELLED if control.stopped else _overall(codes, len(jobs))
 
 

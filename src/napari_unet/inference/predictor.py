@@ -85,7 +85,7 @@ class Predictor:
         chances = torch.softmax(logits, dim=1) if probabilities else None
         results = []
         for index, crop in enumerate(crops):
-            inside = (index, slice(None), *crop.slices[1:])
+            inside: tuple[int | slice, ...] = (index, slice(None), *crop.slices[1:])
             labels = (logits[inside].argmax(dim=0) + FIRST_CLASS).to(torch.uint8).cpu().numpy()
             kept = None if chances is None else chances[inside].cpu().numpy()[:, None]
             results.append((labels[None], kept))
