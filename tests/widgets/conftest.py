@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zarr
 from napari.layers import Labels
+from napari.utils._proxies import PublicOnlyProxy
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
@@ -64,11 +65,13 @@ def make_dock(
     """Docked widgets over a fake engine, or another; their processes end with the test."""
     docks: list[SegmentDock] = []
 
-    def make(mode: str = "good", arguments: tuple[str, ...] | None = None) -> SegmentDock:
+    def make(
+        mode: str = "good", arguments: tuple[str, ...] | None = None, proxy: bool = False
+    ) -> SegmentDock:
         arguments = arguments or (str(FAKE_ENGINE), mode)
         monkeypatch.setattr(_runner, "ENGINE_ARGUMENTS", arguments)
         viewer = make_napari_viewer()
-        dock = SegmentDock(viewer)
+        dock = SegmentDock(PublicOnlyProxy(viewer) if proxy else viewer)
         viewer.window.add_dock_widget(dock, name="Segment with U-Net")
         docks.append(dock)
         return dock

@@ -45,6 +45,16 @@ def test_all_slices_of_a_stored_layer(
     assert list(layer.features["class"]) == ["interior", "membrane"]
 
 
+def test_a_plugin_gets_a_proxy_and_touches_nothing_private(
+    user: Any, make_dock: Any, stored_stack: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    dock = make_dock(proxy=True)
+    viewer = dock.panel._viewer
+    viewer.add_image(stored_stack, name="em")
+    assert user.segment_and_wait(dock).startswith("Done")
+    assert not [w for w in recwarn if "Private attribute" in str(w.message)]
+
+
 def test_nothing_is_overwritten(user: Any, make_dock: Any, stored_stack: Any) -> None:
     dock = make_dock()
     dock.panel._viewer.add_image(stored_stack, name="em")

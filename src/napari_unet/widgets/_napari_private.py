@@ -1,4 +1,4 @@
-"""Every private part of napari that we use, in one class, each with a public way around it.
+"""Every private part of napari that we use, each with a public way around it.
 
 napari has no public call that redraws a part of a Labels layer; a full ``refresh()`` per finished
 tile reads a whole plane from disk and makes the window stutter.
@@ -7,7 +7,7 @@ tile reads a whole plane from disk and makes the window stutter.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
 logger = logging.getLogger(__name__)
+
+
+def unwrapped(viewer: Any) -> Any:
+    """Return the viewer behind the proxy that napari gives to plugins, or the viewer itself.
+
+    The proxy wraps whatever is reached through it, and warns at each private attribute that
+    `PartialRefresh` needs. Should it ever hide what it wraps, that class takes its other way.
+    """
+    return getattr(viewer, "__wrapped__", viewer)
 
 
 class PartialRefresh:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
 
+from napari_unet.widgets._napari_private import unwrapped
 from napari_unet.widgets.segment import SegmentPanel
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class SegmentDock(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self.panel = SegmentPanel(napari_viewer)
+        self.panel = SegmentPanel(unwrapped(napari_viewer))
         self._window: QMainWindow | None = None
         self._is_open = True
         self.setMinimumWidth(MINIMUM_WIDTH)

@@ -51,6 +51,7 @@ class SegmentPanel(QWidget):
         self._viewer = viewer
         self._run: SegmentRun | None = None
         self._warnings: list[str] = []
+        self._share = 0.0
         self.runner = JobRunner(self)
         self.form = SegmentForm(viewer)
         self.segment_button = QPushButton("Segment")
@@ -134,6 +135,7 @@ class SegmentPanel(QWidget):
         if self._run is not None:
             return
         self._warnings.clear()
+        self._share = 0.0
         self.message.clear()
         try:
             request = self._request(self.form.choices())
@@ -177,10 +179,15 @@ class SegmentPanel(QWidget):
             self._run.cancel()
 
     def _on_progressed(self, share: float, words: str) -> None:
+        self._share = share if share >= 0 else self._share
+        self._show_bar(share)
+        self.progress_label.setText(words)
+
+    def _show_bar(self, share: float) -> None:
+        # A range without length moves to and fro.
         self.progress_bar.setRange(0, BAR_STEPS if share >= 0 else 0)
         if share >= 0:
             self.progress_bar.setValue(round(share * BAR_STEPS))
-        self.progress_label.setText(words)
 
     def _on_warned(self, words: str) -> None:
         self._warnings.append(words)
@@ -203,8 +210,8 @@ class SegmentPanel(QWidget):
         self.segment_button.setEnabled(True)
         self.form.setEnabled(True)
         self.cancel_button.setEnabled(False)
-        self.progress_bar.setRange(0, BAR_STEPS)
-        self.progress_bar.setValue(0)
+        # How far it got stays to be seen until the next click.
+        self._show_bar(self._share)
         self.progress_label.setText(self._engine_words())
         self.message.setPlainText(words)
         self._show_output()

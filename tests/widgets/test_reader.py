@@ -1,0 +1,93 @@
+"""A job record opens as its labels and its image."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from napari_unet.app.job_files import JobRecord, write_record
+from napari_unet.core.boxes import Box
+from napari_unet.core.classes import ClassInfo
+from napari_unet.errors import ConfigError
+from napari_unet.io.image import open_image
+from napari_unet.io.ome_zarr_writer import OutputSpec, create_output
+from napari_unet.io.pyramid import plan_levels
+from napari_unet.widgets._spool import SpoolRequest, spool
+from napari_unet.widgets.reader import get_reader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CLASSES = (("interior", "#3b6fb6"), ("membrane", "#e8a33d"))
+
+
+@pytest.fixture
+def record(tmp_path: Path, stack: Any) -> Path:
+    """A finished run over a stack of 40 x 8 x 4 nm, in a folder of its own."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    image, output = folder / "em.zarr", folder / "em.unet.zarr"
+    list(spool(SpoolRequest(stack, stack.shape, image, (40.0, 8.0, 4.0), "nanometer")))
+    source = open_image(image)
+    infos = tuple(ClassInfo(name=name, color=color) for name, color in CLASSES)
+    sink = create_output(
+        OutputSpec(output, "fake", "zyx", plan_levels(source), infos), replace=False
+    )
+    box = Box.of_shape(source.shape)
+    sink.write_labels(box, 1 + (stack > 127).astype(np.uint8))
+    sink.finish({})
+    job = {"input": str(image), "model": "fake", "output": str(output), "name": "fake"}
+    values = {
+        "state": "complete",
+        "job": job,
+        "command": ["napari-unet", "segment"],
+        "output": str(output),
+        "name": "fake",
+        "labels": str(sink.labels_path),
+        "classes": CLASSES,
+        "provenance": {},
+    }
+    path = folder / "fake.unet.json"
+    write_record(path, JobRecord.parse(values, source="test"))
+    return path
+
+
+def test_a_record_opens_in_napari(make_napari_viewer: Any, record: Path, stack: Any) -> None:
+    viewer = make_napari_viewer()
+    viewer.open(record, plugin="napari-unet")
+    image, labels = viewer.layers
+    np.testing.assert_array_equal(np.asarray(image.data), stack)
+    np.testing.assert_array_equal(np.asarray(labels.data), 1 + (stack > 127))
+    for layer in (image, labels):
+        np.testing.assert_array_equal(layer.scale, (40, 8, 4))
+        assert {str(unit) for unit in layer.units} == {"nanometer"}
+    assert labels.metadata["napari-unet"]["job"]["model"] == "fake"
+    np.testing.assert_allclose(labels.get_color(1), (0x3B / 255, 0x6F / 255, 0xB6 / 255, 1))
+
+
+def test_a_run_that_was_moved_still_opens(record: Path, tmp_path: Path, stack: Any) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.move(record.parent, moved)
+    path = str(moved / record.name)
+    reader = get_reader(path)
+    assert reader is not None
+    # The image's own path is gone; labels alone are better than nothing.
+    ((data, options, kind),) = reader(path)
+    assert kind == "labels"
+    np.testing.assert_array_equal(np.asarray(data), 1 + (stack > 127))
+    assert options["units"] == ("nanometer",) * 3
+
+
+def test_other_files_are_left_to_others(tmp_path: Path) -> None:
+    assert get_reader(str(tmp_path / "image.tif")) is None
+    assert get_reader([str(tmp_path / "a.unet.json")]) is None
+    broken = tmp_path / "broken.unet.json"
+    broken.write_text(json.dumps({"state": "complete"}))
+    reader = get_reader(str(broken))
+    assert reader is not None
+    with pytest.raises(ConfigError, match="job"):
+        reader(str(broken))
