@@ -95,6 +95,7 @@ HEADERS: list[tuple[str, Change, str]] = [
     ("negative offset", set_entry("head.weight", data_offsets=[-8, 0]), "its offsets are"),
     ("one offset", set_entry("head.weight", data_offsets=[0]), "has the offsets"),
     ("offsets in text", set_entry("head.weight", data_offsets="08"), "has the offsets"),
+    ("two names for one", lambda p: p.table.update(a=p.first("head.weight")), "starts at byte"),
     ("overlap", set_entry("head.bias", data_offsets=[0, 4]), "starts at byte"),
     ("beyond the end", set_entry("head.bias", data_offsets=[10**30, 10**30 + 4]), "starts at"),
 ]

@@ -86,6 +86,22 @@ def test_folded_equals_unfolded(
     torch.testing.assert_close(probabilities(folded, image), wanted, rtol=0, atol=1e-5)
 
 
+def test_folding_rounds_once(tmp_path: Path, make_net: MakeNet, make_header: MakeHeader) -> None:
+    net = make_net(norm="batch")
+    path = tmp_path / "model.safetensors"
+    save_model(path, net, make_header(net.architecture), half=False)
+    folded = load_model(path).net.state_dict()
+    w = {name: tensor.double() for name, tensor in net.state_dict().items()}
+    norm = "down.1.norms.1"
+    gain = w[f"{norm}.weight"] / (w[f"{norm}.running_var"] + 1e-5).sqrt()
+    kernel = w["down.1.second.weight"] * gain[:, None, None, None]
+    bias = w[f"{norm}.bias"] - w[f"{norm}.running_mean"] * gain
+    for name, wanted in (("weight", kernel), ("bias", bias)):
+        got = folded[f"down.1.second.{name}"].double()
+        # Half a unit in the last place of fp32, and a little for the order of fp64 operations.
+        assert ((got - wanted).abs() <= wanted.abs() * 2**-24 * 1.0001).all()
+
+
 def test_half_rounds_the_convolutions_and_nothing_else(
     tmp_path: Path, make_net: MakeNet, make_header: MakeHeader
 ) -> None:
