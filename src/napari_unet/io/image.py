@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.axes import VoxelSize
 from napari_unet.errors import InputError
+from napari_unet.io.damage import input_errors
 from napari_unet.io.selection import Selection
 from napari_unet.io.suffixes import RASTER_SUFFIXES, TIFF_SUFFIXES
 
 if TYPE_CHECKING:
-    import os
-
     from napari_unet.core.arrays import ImageSource
 
 __all__ = ["Selection", "open_image", "wrap_array"]
@@ -43,11 +44,15 @@ def open_image(path: str | os.PathLike[str], selection: Selection | None = None)
         If the image is missing, damaged, or of a kind that cannot be read.
     """
     # Readers are imported on demand: a PNG must not cost an import of zarr.
-    where, chosen = Path(path), selection or Selection()
-    if not where.exists():
+    where, chosen = Path(os.path.abspath(path)), selection or Selection()
+    with input_errors(f"{where}: the path cannot be reached", "check the path and its permissions"):
+        mode = _mode(where)
+    if mode is None:
         raise InputError(f"{where}: there is no such file or folder; check the path")
-    if where.is_dir():
+    if stat.S_ISDIR(mode):
         return _open_folder(where, chosen)
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{where}: this is neither a file nor a folder; give {SUPPORTED}")
     suffix = where.suffix.lower()
     if suffix in TIFF_SUFFIXES:
         from napari_unet.io.tiff_source import open_tiff
@@ -119,6 +124,14 @@ def _open_folder(path: Path, selection: Selection) -> ImageSource:
     from napari_unet.io.folder_source import open_folder
 
     return open_folder(path, selection)
+
+
+def _mode(path: Path) -> int | None:
+    """Return what kind of thing is at a path; None = nothing."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _is_zarr_array(array: Any) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_unet.core.job import DEFAULT_BLOCK_EDGE, DEFAULT_CHUNK_EDGE
+from napari_unet.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 CHUNK_STEP = 16
 """Chunk edges of small images are multiples of it: compact, and aligned for every codec."""
+
+
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""Names that are safe as those of folders on every system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,11 @@ class OutputSpec:
         The image, for the record.
     attributes : mapping
         Provenance, kept as JSON under ``napari_unet``.
+
+    Raises
+    ------
+    ConfigError
+        If the name is not fit to be that of a folder.
     """
 
     path: Path
@@ -64,6 +75,13 @@ class OutputSpec:
     ome_version: OmeVersion = "0.5"
     source_path: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(NAME_PATTERN, self.name):
+            raise ConfigError(
+                f"name {self.name!r} cannot be the name of a label image; use letters, digits and "
+                "the characters . _ - after a letter or digit"
+            )
 
     @property
     def zarr_format(self) -> Literal[2, 3]:

@@ -74,7 +74,11 @@ def open_tiff(path: Path, selection: Selection) -> TiffSource:
         prefix = "I" if len(series) > 1 else ""
         axes = known_axes(prefix + first.axes)
         layout = plan_layout(pages.shape, axes, selection, name=path.name)
-        shapes = [layout.spatial((1,) * len(prefix) + s.shape, missing=1) for s in first.levels]
+        shapes = [
+            layout.spatial((1,) * len(prefix) + s.shape, missing=1)
+            for s in first.levels
+            if s.ndim == first.ndim  # a level reduced to one plane loses its axis
+        ]
         levels = tiff_levels(tif, first, level, shapes)
         return TiffSource(ImageFacts(name, str(path), layout, pages.dtype, levels), pages)
 

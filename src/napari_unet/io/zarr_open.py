@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from napari_unet.core.arrays import PyramidLevel
 from napari_unet.core.axes import AXIS_NAMES, VoxelSize
 from napari_unet.errors import AxesError, InputError
 from napari_unet.io.damage import input_errors
+from napari_unet.io.ome_documents import read_group
 from napari_unet.io.ome_metadata import Multiscale, ome_attributes, parse_multiscale
 from napari_unet.io.selection import Layout, Selection, plan_layout
 from napari_unet.io.stored_image import ImageFacts, check_level
@@ -46,7 +48,7 @@ def open_zarr(path: Path, selection: Selection) -> ZarrSource:
         If nothing there is an image, several are, or the metadata are damaged.
     """
     with input_errors(f"{path}: this zarr cannot be opened", _REMEDY):
-        node = zarr.open(LocalStore(path, read_only=True), mode="r")
+        node = zarr.open(LocalStore(path, read_only=True), mode="r", use_consolidated=False)
         if isinstance(node, zarr.Group):
             return _open_group(node, path, selection)
         return wrap_zarr_array(node, selection, name=_image_name(path), voxel_size=VoxelSize())
@@ -81,28 +83,28 @@ def _open_group(group: zarr.Group, path: Path, selection: Selection) -> ZarrSour
     multiscale = parse_multiscale(group.attrs.asdict(), str(path))
     if multiscale is not None:
         return _open_multiscale(group, multiscale, path, selection)
-    candidates = list(_candidates(group, "", MAX_SEARCH_DEPTH))[:MAX_CANDIDATES]
+    candidates = list(itertools.islice(_candidates(path, MAX_SEARCH_DEPTH), MAX_CANDIDATES))
     if len(candidates) == 1:
-        inner = path / candidates[0]
-        return open_zarr(inner, selection)
+        return open_zarr(candidates[0], selection)
     if not candidates:
         raise InputError(f"{path}: this zarr group holds no array; give the path of an image")
-    listed = ", ".join(candidates[:10]) + (", ..." if len(candidates) > 10 else "")
+    listed = ", ".join(str(c.relative_to(path)) for c in candidates)
     raise InputError(
         f"{path}: this zarr group holds several images ({listed}); give the path of one, for "
-        f"example {path / candidates[0]}"
+        f"example {candidates[0]}"
     )
 
 
-def _candidates(group: zarr.Group, prefix: str, depth: int) -> Iterator[str]:
-    """Yield the paths of the images in a group that is none itself."""
-    for name, member in sorted(group.members(), key=lambda item: item[0]):
-        if isinstance(member, zarr.Array) or ome_attributes(member.attrs.asdict()).get(
-            "multiscales"
-        ):
-            yield prefix + name
+def _candidates(folder: Path, depth: int) -> Iterator[Path]:
+    """Yield the images in a group that is none itself."""
+    for inner in sorted(folder.iterdir()):
+        if not is_zarr(inner):
+            continue
+        group = read_group(inner)
+        if group is None or ome_attributes(group[1]).get("multiscales"):
+            yield inner
         elif depth > 1:
-            yield from _candidates(member, f"{prefix}{name}/", depth - 1)
+            yield from _candidates(inner, depth - 1)
 
 
 def _open_multiscale(
@@ -173,7 +175,6 @@ def _named_axes(array: zarr.Array[Any]) -> str | None:
 def _image_name(path: Path) -> str:
     """Return the file's own name also for an image inside it, as in ``cells.zarr/labels/x``."""
     name = path.stem
-    for parent in path.parents:
-        if parent.suffix == ".zarr":
-            return parent.stem if name.isdecimal() else name
+    if name.isdecimal():
+        name = next((parent.stem for parent in path.parents if parent.suffix == ".zarr"), name)
     return name.removesuffix(".ome")

@@ -15,7 +15,7 @@ from napari_unet.io.cache import PieceCache
 from napari_unet.io.damage import check_decoded_size, input_errors
 from napari_unet.io.sampling import spread_boxes
 from napari_unet.io.stored_image import ImageFacts, StoredImage
-from napari_unet.io.zarr_chunks import ChunkIndex, StoredObjects
+from napari_unet.io.zarr_chunks import StoredChunks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ MAX_CONCURRENT_BYTES = 256 * 2**20
 ZARR_CONCURRENCY = 10
 """Chunks that zarr decodes at a time by default (its setting ``async.concurrency``)."""
 
-MIN_SAMPLED_CHUNKS, MAX_SAMPLED_CHUNKS = 16, 1024
+MIN_SAMPLED_CHUNKS, MAX_SAMPLED_CHUNKS = 16, 4096
 """Chunks that a sample is taken from: enough to stand for the volume, few enough to find."""
 
 HASHED_CHUNKS = 8
@@ -57,7 +57,7 @@ class ZarrSource(StoredImage):
     def __init__(self, facts: ImageFacts, array: zarr.Array[Any]) -> None:
         super().__init__(facts)
         self._array: zarr.Array[Any] = array
-        self._objects = StoredObjects(array)
+        self._stored = StoredChunks(array)
         nbytes = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
         check_decoded_size(nbytes, f"{self._where}: a chunk {array.chunks}")
         depth = self._layout.spatial(array.chunks, missing=1)[0]
@@ -72,35 +72,33 @@ class ZarrSource(StoredImage):
 
     def sample_boxes(self, max_voxels: int) -> tuple[Box, ...]:
         """Return boxes with stored data, spread evenly; the first chunk if nothing is stored."""
-        objects, extent = self._objects, Box.of_shape(self.shape)
-        edges = self._layout.spatial(objects.edges, missing=1)
+        stored, extent = self._stored, Box.of_shape(self.shape)
+        edges = self._layout.spatial(stored.edges, missing=1)
         wanted = max_voxels // int(np.prod(edges, dtype=object))
         wanted = min(MAX_SAMPLED_CHUNKS, max(MIN_SAMPLED_CHUNKS, wanted))
         ranges = self._chosen_ranges(first_channel_only=True)
-        stored = objects.some(ranges, wanted) or [tuple(r[0] for r in ranges)]
+        chunks = stored.some(ranges, wanted) or [tuple(r[0] for r in ranges)]
         boxes: list[Box] = []
-        for index in stored:
-            start = tuple(
-                i * e for i, e in zip(self._layout.spatial(index, missing=0), edges, strict=True)
-            )
+        for chunk in chunks:
+            place = self._layout.spatial(chunk, missing=0)
+            start = tuple(i * e for i, e in zip(place, edges, strict=True))
             whole = Box(start, tuple(a + e for a, e in zip(start, edges, strict=True)))
-            boxes.extend(spread_boxes(whole.intersection(extent), max_voxels // len(stored)))
+            boxes.extend(spread_boxes(whole.intersection(extent), max_voxels // len(chunks)))
         return tuple(boxes)
 
     def count_missing_chunks(self, box: Box) -> int:
-        """Return how many stored objects (chunks or shards) that begin in `box` do not exist."""
+        """Return how many chunks of the chosen channels that begin in `box` were never written."""
         spatial = dict(zip("zyx", zip(box.start, box.stop, strict=True), strict=True))
         ranges = list(self._chosen_ranges(first_channel_only=False))
         for axis, letter in enumerate(self._layout.axes):
             if letter in spatial:
-                edge = self._objects.edges[axis]
+                edge = self._stored.edges[axis]
                 first, last = spatial[letter]
                 ranges[axis] = range(-(-first // edge), -(-last // edge))
-        return sum(not self._objects.exists(index) for index in itertools.product(*ranges))
+        return sum(not self._stored.exists(chunk) for chunk in itertools.product(*ranges))
 
     def _fetch(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
-        for touched in self._objects.touched(index):
-            self._objects.exists(touched)  # raises for what zarr would silently read as fill
+        self._stored.check(index)
         if self._piecewise:
             return self._fetch_pieces(index)
         with input_errors(f"{self._where}: a chunk cannot be decoded", _REMEDY):
@@ -147,8 +145,8 @@ class ZarrSource(StoredImage):
 
     def _decode(self, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
         """Return the values of one chunk, whose slices are given."""
-        edges = self._objects.edges
-        key = self._objects.key(tuple(s.start // e for s, e in zip(slices, edges, strict=True)))
+        edges = self._stored.edges
+        key = self._stored.key(tuple(s.start // e for s, e in zip(slices, edges, strict=True)))
         with input_errors(f"{self._where}: chunk {key!r} cannot be decoded", _REMEDY):
             return np.asarray(self._array[slices])
 
@@ -157,12 +155,12 @@ class ZarrSource(StoredImage):
         return self.path or self.name
 
     def _chosen_ranges(self, *, first_channel_only: bool) -> tuple[Sequence[int], ...]:
-        """Return the stored objects of the chosen channels and time, per axis of the grid."""
+        """Return the stored chunks of the chosen channels and time, per axis of the grid."""
         layout = self._layout
         ranges: list[Sequence[int]] = []
         channels = layout.channels[:1] if first_channel_only else layout.channels
         for letter, edge, count in zip(
-            layout.axes, self._objects.edges, self._objects.grid, strict=True
+            layout.axes, self._stored.edges, self._stored.grid, strict=True
         ):
             if letter == "c":
                 ranges.append(sorted({c // edge for c in channels}))
@@ -177,10 +175,8 @@ class ZarrSource(StoredImage):
         metadata.pop("attributes", None)
         digest = hashlib.sha256(json.dumps(metadata, sort_keys=True, default=str).encode())
         with input_errors(f"{self._where}: a chunk cannot be read", _REMEDY):
-            for index in self._hashed_chunks():
-                digest.update(self._objects.key(index).encode())
-                digest.update(self._objects.read(index))
+            ranges = self._chosen_ranges(first_channel_only=True)
+            for chunk in self._stored.some(ranges, HASHED_CHUNKS):
+                digest.update(self._stored.key(chunk).encode())
+                digest.update(self._stored.read_start(chunk))
         return digest.hexdigest()
-
-    def _hashed_chunks(self) -> list[ChunkIndex]:
-        return self._objects.some(self._chosen_ranges(first_channel_only=True), HASHED_CHUNKS)
