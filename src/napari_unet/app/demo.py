@@ -10,11 +10,10 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 import zarr
-from skimage.color import label2rgb
 
+from napari_unet.app.job_files import record_path
 from napari_unet.app.models import DEFAULT_MODEL, find_model
 from napari_unet.app.segment import run_job
-from napari_unet.core.events import AlreadyDone, Finished, JobStarted
 from napari_unet.core.job import SegmentJob
 from napari_unet.errors import StorageError
 
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parent.parent / "resources" / "samples" / "fib_sem_medulla.zarr"
 """FIB-SEM of the fly's medulla, 10 nm isotropic, with a model that has not seen it."""
+
+OPACITY = 0.35
+"""Of the classes over the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +58,15 @@ def run_demo(folder: Path, device: str, show: Callable[[JobEvent], None]) -> Dem
     """
     output = folder / "fib_sem_medulla.zarr"
     job = SegmentJob(input=str(SAMPLE), model=DEFAULT_MODEL, output=str(output), device=device)
-    record = folder / f"{DEFAULT_MODEL}.unet.json"
     labels = output / "labels" / DEFAULT_MODEL
     for event in run_job(job):
         show(event)
-        match event:
-            case JobStarted():
-                record = Path(event.record)
-            case Finished() | AlreadyDone():
-                pass
     overlay = folder / "overlay.png"
     try:
         iio.imwrite(overlay, draw_overlay(SAMPLE / "0", labels / "0"))
     except OSError as error:
         raise StorageError(f"picture {overlay} cannot be written: {error.strerror}") from error
-    return DemoResult(SAMPLE, labels, overlay, record)
+    return DemoResult(SAMPLE, labels, overlay, record_path(output, DEFAULT_MODEL))
 
 
 def draw_overlay(image: Path, labels: Path) -> npt.NDArray[np.uint8]:
@@ -90,7 +86,7 @@ def draw_overlay(image: Path, labels: Path) -> npt.NDArray[np.uint8]:
     middle = array.shape[0] // 2
     plane = np.asarray(array[middle])
     classes = np.asarray(zarr.open_array(labels, mode="r")[middle])
-    colors = [item.color for item in find_model(DEFAULT_MODEL).header.classes]
-    drawn = label2rgb(classes, image=plane, colors=colors, alpha=0.35, bg_label=0)  # type: ignore[no-untyped-call]
+    colors = np.array([(0, 0, 0), *(item.rgb for item in find_model(DEFAULT_MODEL).header.classes)])
     grey = np.repeat(plane[..., None], 3, axis=-1)
-    return np.concatenate([grey, (drawn * 255).round().astype(np.uint8)], axis=1)
+    mixed = (1 - OPACITY) * grey + OPACITY * colors[classes]
+    return np.concatenate([grey, mixed.round().astype(np.uint8)], axis=1)

@@ -29,12 +29,8 @@ from napari_unet.inference.engine import Tally, TileRun, run_tiles
 from napari_unet.inference.memory import MemorySink
 from napari_unet.inference.predictor import Predictor
 from napari_unet.io.image import open_image, wrap_array
-from napari_unet.io.ome_zarr_writer import (
-    OutputImage,
-    OutputSpec,
-    create_output,
-    read_output_state,
-)
+from napari_unet.io.ome_zarr_writer import OutputImage, OutputSpec, create_output
+from napari_unet.io.output_state import check_writable, read_output_state
 from napari_unet.io.pyramid import plan_levels
 from napari_unet.model.weights import load_model
 
@@ -152,6 +148,8 @@ def _run(
     plan: SegmentPlan, backend: Backend, control: JobControl, started: float
 ) -> Generator[JobEvent]:
     source = plan.source
+    # Before minutes of reading and computing, not after.
+    check_writable(Path(plan.job.output).parent)
     yield StageChanged("normalizing")
     normalization = plan.normalization or measure_normalization(source)
     yield StageChanged("loading")

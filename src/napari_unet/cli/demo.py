@@ -28,8 +28,9 @@ def demo(
         raise typer.Exit(exit_code(error)) from error
     finally:
         reporter.close()
+    print(f"image    {result.image}")
     print(f"labels   {result.labels}")
     print(f"overlay  {result.overlay}")
-    print("Look at the overlay with any image viewer. To see image and labels in napari:")
-    print(f'  napari "{result.image}" "{result.labels}"')
-    print(f'or drop "{result.record}" onto a napari window that has this plugin.')
+    print("The overlay opens in any image viewer. Image and labels open in napari with")
+    print(f'  napari "{result.record}"')
+    print('once the panel is installed: pip install "napari-unet[all]"')

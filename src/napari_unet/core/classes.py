@@ -37,3 +37,15 @@ class ClassInfo(Settings):
 
     name: ClassName
     color: Color
+
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """Red, green and blue, 0 to 255.
+
+        Examples
+        --------
+        >>> ClassInfo(name="membrane", color="#ffb000").rgb
+        (255, 176, 0)
+        """
+        red, green, blue = bytes.fromhex(self.color[1:])
+        return red, green, blue
