@@ -46,12 +46,18 @@ def test_all_slices_of_a_stored_layer(
 
 
 def test_a_plugin_gets_a_proxy_and_touches_nothing_private(
-    user: Any, make_dock: Any, stored_stack: Any, recwarn: pytest.WarningsRecorder
+    user: Any,
+    make_dock: Any,
+    stored_stack: Any,
+    stack: Any,
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
-    dock = make_dock(proxy=True)
+    dock = make_dock("slow", proxy=True)
     viewer = dock.panel._viewer
     viewer.add_image(stored_stack, name="em")
     assert user.segment_and_wait(dock).startswith("Done")
+    drawn, z = viewer.layers[-1]._slice.image.raw, int(viewer.dims.point[0])
+    np.testing.assert_array_equal(drawn, bright(stack)[z])
     assert not [w for w in recwarn if "Private attribute" in str(w.message)]
 
 

@@ -12,12 +12,13 @@ import pytest
 from napari_unet.app.job_files import JobRecord, write_record
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo
-from napari_unet.errors import ConfigError
+from napari_unet.errors import ConfigError, StorageError
 from napari_unet.io.image import open_image
 from napari_unet.io.ome_zarr_writer import OutputSpec, create_output
 from napari_unet.io.pyramid import plan_levels
 from napari_unet.widgets._spool import SpoolRequest, spool
 from napari_unet.widgets.reader import get_reader
+from napari_unet.widgets.samples import open_fib_sem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +67,8 @@ def test_a_record_opens_in_napari(make_napari_viewer: Any, record: Path, stack: 
         np.testing.assert_array_equal(layer.scale, (40, 8, 4))
         assert {str(unit) for unit in layer.units} == {"nanometer"}
     assert labels.metadata["napari-unet"]["job"]["model"] == "fake"
+    with pytest.raises(StorageError, match="new Labels layer"):
+        labels.paint((0, 50, 50), 2)
     np.testing.assert_allclose(labels.get_color(1), (0x3B / 255, 0x6F / 255, 0xB6 / 255, 1))
 
 
@@ -91,3 +94,14 @@ def test_other_files_are_left_to_others(tmp_path: Path) -> None:
     assert reader is not None
     with pytest.raises(ConfigError, match="job"):
         reader(str(broken))
+
+
+def test_the_sample_opens_as_it_was_stored() -> None:
+    ((data, options, kind),) = open_fib_sem()
+    assert kind == "image"
+    values = np.asarray(data)
+    assert values.ndim == 3
+    assert values.std() > 10
+    assert options["scale"] == (10, 10, 10)
+    assert set(options["units"]) == {"nanometer"}
+    assert "CC BY" in options["metadata"]["napari-unet"]["attribution"]

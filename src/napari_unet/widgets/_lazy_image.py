@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.boxes import Box
+from napari_unet.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,6 +77,13 @@ class LazyImage:
                 around.append(slice(number, number + 1))
                 rest.append(0)
         return np.asarray(LazyImage(self._source, self._inner(around)))[tuple(rest)]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        # napari paints into any Labels layer of one scale; a reader cannot forbid it.
+        raise StorageError(
+            "this layer shows a stored result and cannot be painted on; make a new Labels layer "
+            "for annotations"
+        )
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
