@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_unet.app.models import find_model
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
@@ -68,3 +70,18 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     assert len(shown) == 2
     assert script[-2:] == shown
+
+
+def test_the_scores_in_the_readme_are_those_of_the_bundled_model() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, found, text = readme.partition("<!-- Scores of em-membranes")
+    assert found
+    scores = find_model("em-membranes").header.provenance.scores
+    words = " ".join(text.replace("*", "").split())
+    for phrase, key in (
+        ("boundary F1 of", "boundary_f1"),
+        ("(precision", "boundary_precision"),
+        ("recall", "boundary_recall"),
+        ("and a plain F1 of", "plain_f1"),
+    ):
+        assert f"{phrase} {scores[key]:.3f}" in words
