@@ -375,6 +375,30 @@ def test_napari_can_be_kept_open(user: Any, make_dock: Any, stored_stack: Any) -
     assert dock.panel.message.toPlainText().startswith("Done")
 
 
+def test_napari_may_refuse_to_close_on_its_own(
+    user: Any, make_dock: Any, stored_stack: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dock = make_dock()
+    dock.panel._viewer.add_image(stored_stack, name="em")
+    user.wait_until(lambda: dock._window is not None)
+    window = dock._window
+    with monkeypatch.context() as patch:
+        patch.setattr(type(window), "closeEvent", lambda self, event: event.ignore())
+        patch.setattr(window, "isVisible", lambda: True)
+        assert not window.close()
+        user.wait_until(lambda: dock.panel.runner.is_warm)
+    assert user.segment_and_wait(dock).startswith("Done")
+
+
+def test_an_idle_engine_may_die_too(user: Any, make_dock: Any, stored_stack: Any) -> None:
+    dock = make_dock()
+    dock.panel._viewer.add_image(stored_stack, name="em")
+    user.wait_until(lambda: dock.panel.runner.is_warm)
+    os.kill(dock.panel.runner.process_id, signal.SIGKILL)
+    user.wait_until(lambda: "signal 9" in dock.panel.message.toPlainText())
+    assert user.segment_and_wait(dock).startswith("Done")
+
+
 def test_an_idle_engine_ends_with_the_dock(user: Any, make_dock: Any) -> None:
     dock = make_dock()
     viewer = dock.panel._viewer

@@ -145,7 +145,8 @@ class SegmentRun(QObject):
         layer = self._request.layer
         ndim = len(shape)
         self._spool_folder = TEMPORARY_FOLDERS.make()
-        unit = str(layer.units[-1])
+        units = {str(unit) for unit in layer.units[-ndim:]}
+        unit = units.pop() if len(units) == 1 else "pixel"
         request = SpoolRequest(
             spatial_data(layer),
             shape,

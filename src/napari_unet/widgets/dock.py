@@ -65,6 +65,11 @@ class SegmentDock(QWidget):
             self._is_open = True
             self.panel.open()
 
+    def _reopen_if_kept(self) -> None:
+        window = _main_window(self)
+        if window is not None and window.isVisible():
+            self._on_moved()
+
     def _watch(self, window: QMainWindow | None) -> None:
         if self._window is not None:
             self._window.removeEventFilter(self)
@@ -75,7 +80,11 @@ class SegmentDock(QWidget):
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Ask what is to become of a running job before napari's window closes."""
         closing = event is not None and event.type() == QEvent.Type.Close
-        if event is None or watched is not self._window or not closing or self._may_close():
+        if event is None or watched is not self._window or not closing:
+            return False
+        if self._may_close():
+            # napari may ask a question of its own, and stay open.
+            QTimer.singleShot(0, self._reopen_if_kept)
             return False
         event.ignore()
         return True
