@@ -68,6 +68,11 @@ def open_tiff(path: Path, selection: Selection) -> TiffSource:
     """
     with _opened(path) as (file, tif, series):
         first, level = series[0], selection.level
+        if tif.is_ome and first.kind.lower() != "ome":
+            raise InputError(
+                f"{path}: its OME metadata describe other planes than the file holds; if it is one "
+                "of several files, merge them, or give the folder of them as slices"
+            )
         name = path.stem.removesuffix(".ome")
         check_level(level, len(first.levels) if len(series) == 1 else 1, name)
         pages = TiffPages(file, tif, [s.levels[level] for s in series])
@@ -104,15 +109,12 @@ def open_tiff_plane(path: Path) -> TiffPages:
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[RawFile, TiffFile, list[TiffPageSeries]]]:
     """Open a file and find its image; close it if something goes wrong inside."""
-    with (
-        input_errors(f"{path}: this TIFF cannot be read", REMEDY),
-        _logged_errors(path),
-        ExitStack() as stack,
-    ):
+    with input_errors(f"{path}: this TIFF cannot be read", REMEDY), ExitStack() as stack:
         file = stack.enter_context(closing(RawFile(path)))
-        # Other files that an OME-TIFF names are not followed: they may lie anywhere.
-        tif = stack.enter_context(closing(TiffFile(path, _multifile=False)))
-        yield file, tif, _choose_series(path, tif)
+        with _logged_errors(path):
+            # Other files that an OME-TIFF names are not followed: they may lie anywhere.
+            tif = stack.enter_context(closing(TiffFile(path, _multifile=False)))
+            yield file, tif, _choose_series(path, tif)
         stack.pop_all()
 
 

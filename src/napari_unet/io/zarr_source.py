@@ -74,16 +74,19 @@ class ZarrSource(StoredImage):
         """Return boxes with stored data, spread evenly; the first chunk if nothing is stored."""
         stored, extent = self._stored, Box.of_shape(self.shape)
         edges = self._layout.spatial(stored.edges, missing=1)
-        wanted = max_voxels // int(np.prod(edges, dtype=object))
-        wanted = min(MAX_SAMPLED_CHUNKS, max(MIN_SAMPLED_CHUNKS, wanted))
+        size = int(np.prod(edges, dtype=object))
+        wanted = min(MAX_SAMPLED_CHUNKS, max(MIN_SAMPLED_CHUNKS, max_voxels // size))
+        if extent.size <= max_voxels:  # chunks at the far end are cut, so more of them fit
+            wanted = MAX_SAMPLED_CHUNKS
         ranges = self._chosen_ranges(first_channel_only=True)
         chunks = stored.some(ranges, wanted) or [tuple(r[0] for r in ranges)]
+        each = size if extent.size <= max_voxels else max_voxels // len(chunks)
         boxes: list[Box] = []
         for chunk in chunks:
             place = self._layout.spatial(chunk, missing=0)
             start = tuple(i * e for i, e in zip(place, edges, strict=True))
             whole = Box(start, tuple(a + e for a, e in zip(start, edges, strict=True)))
-            boxes.extend(spread_boxes(whole.intersection(extent), max_voxels // len(chunks)))
+            boxes.extend(spread_boxes(whole.intersection(extent), each))
         return tuple(boxes)
 
     def count_missing_chunks(self, box: Box) -> int:
