@@ -13,6 +13,9 @@ from napari_unet.errors import ConfigError, StorageError
 from napari_unet.io.ome_zarr_writer import read_output_state
 from napari_unet.widgets._layers import image_root, output_stem
 
+TEMPORARY_WORDS = "Deleted when napari ends"
+"""Said wherever results are temporary."""
+
 OUTPUT_SUFFIX = ".unet.zarr"
 """What outputs made by the panel end in, before the image's own suffix is cut."""
 
@@ -25,7 +28,7 @@ class OutputPlace(Enum):
 
     NEXT_TO_IMAGE = "next to the image"
     FOLDER = "in a folder ..."
-    TEMPORARY = "temporary (deleted when napari ends)"
+    TEMPORARY = "temporary"
 
 
 class TemporaryFolders:

@@ -23,6 +23,7 @@ from napari_unet.widgets._layers import (
 )
 from napari_unet.widgets._output import (
     TEMPORARY_FOLDERS,
+    TEMPORARY_WORDS,
     OutputPlace,
     clean_name,
     free_label_name,
@@ -305,7 +306,7 @@ class SegmentRun(QObject):
                 return True, (
                     f"Done: {format_count(event.pixels)} pixels in "
                     f"{format_duration(event.seconds)}. Written to {event.output}, labels "
-                    f"{event.name!r}."
+                    f"{event.name!r}.{self._fate()}"
                 )
             case events.AlreadyDone() as event:
                 return True, f"This was done before: {event.output}, labels {event.name!r}."
@@ -317,6 +318,10 @@ class SegmentRun(QObject):
             case events.Failed() as event:
                 return False, event.message
         return False, unexpected_end(end, "" if self._job is None else self._job.output)
+
+    def _fate(self) -> str:
+        temporary = self._request.place is OutputPlace.TEMPORARY
+        return f" {TEMPORARY_WORDS}." if temporary else ""
 
     def _end(self, good: bool, words: str) -> None:
         if self._view is not None:

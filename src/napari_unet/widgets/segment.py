@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import UNetError
 from napari_unet.widgets._form import Choices, Region, SegmentForm
 from napari_unet.widgets._layers import local_path
-from napari_unet.widgets._output import OutputPlace, output_path, stem_of
+from napari_unet.widgets._output import TEMPORARY_WORDS, OutputPlace, output_path, stem_of
 from napari_unet.widgets._run import RunRequest, SegmentRun, unexpected_end
 from napari_unet.widgets._runner import JobRunner
 from napari_unet.widgets._view import as_spatial, current_slice, visible_part
@@ -223,7 +223,9 @@ class SegmentPanel(QWidget):
         """Say where the result would go, as far as it is known before the click."""
         layer = self.form.layer
         words = ""
-        if layer is not None and self.form.place is not OutputPlace.TEMPORARY:
+        if self.form.place is OutputPlace.TEMPORARY:
+            words = TEMPORARY_WORDS
+        elif layer is not None:
             image = local_path(layer)
             try:
                 path = output_path(
