@@ -1,0 +1,1 @@
+"""Random changes of training patches: elastic, geometric and of the gray values."""

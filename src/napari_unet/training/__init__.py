@@ -1,0 +1,1 @@
+"""Learning weights from images and labels: loss, sampling, schedule and the loop."""

@@ -1,0 +1,47 @@
+"""What a running training says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """The weights were changed once; `step` counts from 1."""
+
+    step: int
+    loss: float
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The averaged weights were scored after `step` steps; `is_best` compares with all before."""
+
+    step: int
+    metrics: Mapping[str, float]
+    is_best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint is safe on disk."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Training ended before its last step; the network holds the last good weights."""
+
+    step: int
+    reason: str
+
+
+TrainingEvent: TypeAlias = StepDone | Validated | Saved | Stopped
