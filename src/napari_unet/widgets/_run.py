@@ -313,11 +313,13 @@ class SegmentRun(QObject):
             case events.Cancelled() as event:
                 return True, (
                     f"Cancelled after {event.tiles_done} of {event.tiles} tiles; what is done is "
-                    f"kept in {event.output}."
+                    f"kept in {event.output}.{self._fate()}"
                 )
             case events.Failed() as event:
                 return False, event.message
-        return False, unexpected_end(end, "" if self._job is None else self._job.output)
+        output = "" if self._job is None else self._job.output
+        fate = self._fate() if Path(output).exists() else ""
+        return False, unexpected_end(end, output) + fate
 
     def _fate(self) -> str:
         temporary = self._request.place is OutputPlace.TEMPORARY
