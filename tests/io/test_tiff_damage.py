@@ -156,10 +156,19 @@ def test_other_files_of_an_ome_tiff_are_not_followed(tmp_path: Path) -> None:
     assert (read_all(path.parent) == data[:1]).all()
 
 
-def test_an_unsupported_compression_names_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "name"), [(34926, "34926"), (5, "LZW"), (7, "JPEG")])
+def test_an_unsupported_compression_names_itself_when_opened(
+    number: int, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where the package imagecodecs, which is optional, is not installed.
+    class Decoders(dict[int, object]):
+        def __getitem__(self, key: int) -> object:
+            raise KeyError(f"{tifffile.COMPRESSION(key)!r} requires the 'imagecodecs' package")
+
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.zeros((32, 32), np.uint8), compression="zlib", metadata=None)
     with tifffile.TiffFile(path, mode="r+") as tif:
-        tif.pages[0].tags["Compression"].overwrite(34926)
-    with pytest.raises(InputError, match=r"(?s)a\.tif.*OME-Zarr"):
-        read_all(path, Selection())
+        tif.pages[0].tags["Compression"].overwrite(number)
+    monkeypatch.setattr(tifffile.TIFF, "DECOMPRESSORS", Decoders())
+    with pytest.raises(InputError, match=rf"a\.tif.*{name}.*OME-Zarr"):
+        open_image(path)

@@ -140,6 +140,8 @@ class TiffPages:
                 f"{len(first)}; {REMEDY}"
             )
         nbytes = int(np.prod(self._edges, dtype=object)) * self.dtype.itemsize
+        with input_errors(f"{self._path}: its compression is not supported", REMEDY):
+            key.decode(None, 0)  # without data it only looks for the decoder
         if not key.is_final:
             check_decoded_size(nbytes, f"{self._path}: a strip or tile {self._edges}")
 
