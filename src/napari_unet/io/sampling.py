@@ -29,8 +29,8 @@ def spread_boxes(extent: Box, max_voxels: int) -> tuple[Box, ...]:
 
     Examples
     --------
-    >>> [box.start for box in spread_boxes(Box((0, 0, 0), (4, 10, 10)), 200)]
-    [(1, 0, 0), (3, 0, 0)]
+    >>> [box.start[0] for box in spread_boxes(Box((0, 0, 0), (80, 10, 10)), 2000)][:4]
+    [2, 6, 10, 14]
     """
     depth, height, width = extent.shape
     plane = height * width
