@@ -168,26 +168,39 @@ def _run(
         if control.stopped:
             yield Cancelled(plan.job.output, tally.tiles, plan.grid.count_tiles(plan.region))
             return
-        yield StageChanged("pyramid")
-        for done, total in output.build_pyramid(plan.region):
-            yield PyramidProgress(done, total)
-        yield StageChanged("finishing")
-        missing = source.count_missing_chunks(plan.region)
-        yield from _findings(tally, missing)
-        provenance |= {"finished": utc_now(), "nonfinite_voxels": tally.nonfinite}
-        provenance |= {"missing_input_chunks": missing}
-        output.finish(_attributes(plan, provenance))
-        _write_record(record, plan, output, provenance, "complete")
-        seconds = time.monotonic() - started
+        yield from _finish(plan, output, provenance, tally, record)
         yield Finished(
             plan.job.output,
             plan.name,
             str(output.labels_path),
-            seconds,
+            time.monotonic() - started,
             tally.pixels,
             tally.nonfinite,
-            missing,
+            provenance["missing_input_chunks"],
         )
+
+
+def _finish(
+    plan: SegmentPlan,
+    output: OutputImage,
+    provenance: dict[str, Any],
+    tally: Tally,
+    record: Path,
+) -> Iterator[JobEvent]:
+    """Write the coarser levels and say, last of all, that the output is complete."""
+    yield StageChanged("pyramid")
+    for done, total in output.build_pyramid(plan.region):
+        yield PyramidProgress(done, total)
+    yield StageChanged("finishing")
+    missing = plan.source.count_missing_chunks(plan.region)
+    yield from _findings(tally, missing)
+    provenance |= {
+        "finished": utc_now(),
+        "nonfinite_voxels": tally.nonfinite,
+        "missing_input_chunks": missing,
+    }
+    output.finish(_attributes(plan, provenance))
+    _write_record(record, plan, output, provenance, "complete")
 
 
 def _backend(job: SegmentJob) -> Backend:
