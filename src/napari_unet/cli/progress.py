@@ -123,8 +123,7 @@ class BarReporter:
                 self._began = time.monotonic()
                 self._update(total=pixels, completed=0)
             case TileDone(pixels_done=done):
-                rate = done / max(time.monotonic() - self._began, 1e-9)
-                self._update(completed=done, rate=f"{rate / 1e6:.2f} Mpx/s")
+                self._update(completed=done, rate=_rate(done, time.monotonic() - self._began))
             case PyramidProgress(done=done, total=total):
                 self._update(completed=done, total=total, rate="")
             case _:
@@ -164,9 +163,9 @@ def describe(event: JobEvent) -> str | None:
                 f"on {event.device}"
             )
         case Finished():
-            rate = event.pixels / max(event.seconds, 1e-9) / 1e6
             return (
-                f"{event.pixels / 1e6:.2f} Mpx in {event.seconds:.1f} s ({rate:.2f} Mpx/s); "
+                f"{event.pixels / 1e6:.2f} megapixels in {event.seconds:.1f} s "
+                f"({_rate(event.pixels, event.seconds)}); "
                 f"labels in {event.output} as {event.name!r}"
             )
         case AlreadyDone():
@@ -182,3 +181,9 @@ def describe(event: JobEvent) -> str | None:
             return f"error: {event.message}"
         case _:
             return None
+
+
+def _rate(pixels: int, seconds: float) -> str:
+    """Return pixels per second, in thousands below a million."""
+    rate = pixels / max(seconds, 1e-9)
+    return f"{rate / 1e6:.2f} Mpx/s" if rate >= 1e6 else f"{rate / 1e3:.0f} kpx/s"

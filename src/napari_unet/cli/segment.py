@@ -257,8 +257,9 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
                 _run_one(job, reporter, control)
             except UNetError as error:
                 codes.append(exit_code(error))
-                name, text = Path(job.input).name, str(error)
-                reporter.show(Failed(job.input, text if name in text else f"{name}: {text}"))
+                path, text = Path(job.input), str(error)
+                named = path.name.split(".")[0] in text
+                reporter.show(Failed(job.input, text if named else f"{path.name}: {text}"))
             except KeyboardInterrupt:
                 return CANCELLED
     return CANCELLED if control.stopped else _overall(codes, len(jobs))
