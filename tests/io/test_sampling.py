@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def test_boxes_lie_inside_apart_and_within_the_bound(
     assert all(extent.contains(box) and not box.is_empty for box in boxes)
     assert sum(box.size for box in boxes) <= max(bound, len(boxes))
     assert len({box.start[0] for box in boxes}) >= min(shape[0], MIN_PLANES)
-    for a, b in zip(boxes, boxes[1:], strict=False):
+    for a, b in itertools.pairwise(boxes):
         assert a.intersection(b).is_empty
     assert boxes == spread_boxes(extent, bound)
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
-from PIL import Image
 
 from napari_unet.errors import InputError
 from napari_unet.io.cache import PieceCache
@@ -118,7 +117,7 @@ def _opened(path: Path) -> Iterator[Any]:
     Above that pillow refuses. Warning filters are global, so one thread opens at a time.
     """
     with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit")
         file = iio.imopen(path, "r", plugin="pillow")
     with file:
         yield file

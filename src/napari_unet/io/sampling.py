@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,15 @@ def spread_boxes(extent: Box, max_voxels: int) -> tuple[Box, ...]:
     planes = min(depth, max(MIN_PLANES, max_voxels // plane))
     per_plane = max(1, max_voxels // planes)
     boxes = []
+    # The share of a plane is split evenly between y and x; a thin plane gives it all to one.
+    wanted = min(int(height * math.sqrt(min(1, per_plane / plane))), per_plane)
+    rows = _ranges(height, wanted, plane <= per_plane)
+    taken = sum(b - a for a, b in rows)
+    columns = _ranges(width, per_plane // taken, plane <= per_plane)
     for z in _centers(depth, planes):
-        for y0, y1 in _ranges(height, per_plane, plane):
-            for x0, x1 in _ranges(width, per_plane, plane):
-                local = Box((z, y0, x0), (z + 1, y1, x1))
-                boxes.append(local.relative_to(tuple(-o for o in extent.start)))
+        for (y0, y1), (x0, x1) in itertools.product(rows, columns):
+            local = Box((z, y0, x0), (z + 1, y1, x1))
+            boxes.append(local.relative_to(tuple(-o for o in extent.start)))
     return tuple(boxes)
 
 
@@ -64,9 +69,10 @@ def _centers(size: int, parts: int) -> list[int]:
     return [(2 * k + 1) * size // (2 * parts) for k in range(parts)]
 
 
-def _ranges(size: int, budget: int, plane: int) -> list[tuple[int, int]]:
-    if plane <= budget:
+def _ranges(size: int, wanted: int, whole: bool) -> list[tuple[int, int]]:
+    """Return ranges of about `wanted` indices in all, spread evenly; all of them if `whole`."""
+    if whole:
         return [(0, size)]
-    crops = min(MAX_CROPS_PER_AXIS, size)
-    edge = max(1, min(size // crops, int(size * math.sqrt(budget / plane)) // crops))
+    crops = min(MAX_CROPS_PER_AXIS, size, max(1, wanted))
+    edge = max(1, min(size, wanted) // crops)
     return [(c - edge // 2, c - edge // 2 + edge) for c in _centers(size, crops)]
