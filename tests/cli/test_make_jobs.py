@@ -66,6 +66,7 @@ EXAMPLES: dict[str, object] = {
     "threads": 1,
     "precision": "bf16",
     "tf32": True,
+    "average": "d4",
     "normalization": "128.0,30.0",
     "probabilities": True,
     "probability_type": "float16",

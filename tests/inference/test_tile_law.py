@@ -45,6 +45,7 @@ def tiled(
     batch: int = 1,
     region: Box | None = None,
     viewport: Box | None = None,
+    average: str = "none",
 ) -> Answer:
     source = MemoryImage(array)
     geometry = net.architecture.geometry()
@@ -52,7 +53,7 @@ def tiled(
     sink = MemorySink(source.shape)
     control = JobControl()
     control.viewport = viewport
-    predictor = Predictor(net, geometry, choose_backend("cpu"), batch)
+    predictor = Predictor(net, geometry, choose_backend("cpu"), batch, average)
     run = TileRun(source, sink, grid, region or grid.extent, measure_normalization(source), True)
     tally = Tally()
     for _ in run_tiles(run, predictor, control, tally):
@@ -62,14 +63,27 @@ def tiled(
     return Answer(sink.labels, sink.probabilities)
 
 
-def whole(net: UNet, array: npt.NDArray[Any]) -> Answer:
+VERSIONS = {
+    "none": [lambda a: a],
+    "mirror": [lambda a: a, np.fliplr, np.flipud, lambda a: np.flipud(np.fliplr(a))],
+    "rotate": [lambda a, k=k: np.rot90(a, k) for k in range(4)],
+    "d4": [lambda a, k=k: np.rot90(a, k) for k in range(4)]
+    + [lambda a, k=k: np.rot90(a, k).T for k in range(4)],
+}
+
+
+def inverse_of(version: Any, shape: tuple[int, int]) -> npt.NDArray[np.intp]:
+    """Where each pixel goes under a version of an image, by moving the pixels' numbers."""
+    return np.argsort(version(np.arange(np.prod(shape)).reshape(shape)).ravel())
+
+
+def whole(net: UNet, array: npt.NDArray[Any], average: str = "none") -> Answer:
     """The reference, without any of the engine's code: each slice at once, mirrored by NumPy."""
     axis = net.architecture.geometry().axes[1]
     height, width = array.shape[2:]
-    stride = axis.stride
     pads = [(0, 0)]
     for n in (height, width):
-        full = axis.input_size(-(-n // stride) * stride)
+        full = axis.input_size(-(-n // axis.stride) * axis.stride)
         pads.append((axis.halo, full - n - axis.halo))
     values = array.astype(np.float64)
     mean = values.mean(axis=(1, 2, 3), keepdims=True)
@@ -78,12 +92,19 @@ def whole(net: UNet, array: npt.NDArray[Any]) -> Answer:
     planes = []
     for z in range(array.shape[1]):
         padded = np.pad(values[:, z], pads, mode="reflect").astype(np.float32)
-        with torch.inference_mode():
-            logits = net(torch.from_numpy(padded)[None])[0]
-        if net.architecture.padding == "same":
-            logits = logits[:, axis.halo :, axis.halo :]
-        planes.append(torch.softmax(logits[:, :height, :width], dim=0).numpy())
-    probabilities = np.stack(planes, axis=1)
+        shape = tuple(n - 2 * axis.halo for n in padded.shape[1:])
+        total = np.zeros((net.architecture.num_classes, *shape))
+        for version in VERSIONS[average]:
+            image = np.stack([version(channel) for channel in padded])
+            with torch.inference_mode():
+                logits = net(torch.from_numpy(np.ascontiguousarray(image))[None])[0]
+            if net.architecture.padding == "same":
+                logits = logits[:, axis.halo : -axis.halo, axis.halo : -axis.halo]
+            chances = torch.softmax(logits, dim=0).numpy()
+            order = inverse_of(version, shape)
+            total += chances.reshape(len(chances), -1)[:, order].reshape(total.shape)
+        planes.append(total[:, :height, :width] / len(VERSIONS[average]))
+    probabilities = np.stack(planes, axis=1).astype(np.float32)
     return Answer((probabilities.argmax(axis=0) + 1).astype(np.uint8), probabilities)
 
 
@@ -121,6 +142,7 @@ def test_any_tiling_of_any_random_net_gives_the_answer_of_the_whole_image(data: 
     start = tuple(data.draw(st.integers(0, n - 1)) for n in shape[1:])
     stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape[1:], strict=True))
     region = Box(start, stop)
+    average = data.draw(st.sampled_from(["none", "none", "mirror", "rotate", "d4"]))
     answer = tiled(
         net,
         array,
@@ -129,8 +151,9 @@ def test_any_tiling_of_any_random_net_gives_the_answer_of_the_whole_image(data: 
         batch=data.draw(st.integers(1, 3), label="batch"),
         region=region,
         viewport=Box((0, 0, 0), (1, 20, 20)) if data.draw(st.booleans()) else None,
+        average=average,
     )
-    assert_law(answer, whole(net, array), region)
+    assert_law(answer, whole(net, array, average), region)
     outside = np.ones(array.shape[1:], bool)
     outside[region.slices] = False
     assert (answer.labels[outside] == 0).all(), "nothing outside the region may be written"
@@ -175,3 +198,21 @@ def test_images_smaller_than_the_halo(rng: np.random.Generator, shape: tuple[int
     net = lively_net(2, depth=4, base_channels=2)
     array = rng.normal(100, 20, (1, 1, *shape)).astype(np.float32)
     assert_law(tiled(net, array, 32), whole(net, array), Box.of_shape((1, *shape)))
+
+
+@pytest.mark.parametrize("average", ["mirror", "rotate", "d4"])
+def test_averages_are_symmetric_where_one_prediction_is_not(
+    rng: np.random.Generator, average: str
+) -> None:
+    """Mirroring (turning) the image mirrors (turns) the averaged answer, on the stride grid."""
+    net = lively_net(3)
+    array = rng.integers(0, 255, (1, 1, 64, 64), dtype=np.uint8)
+
+    def turn(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.rot90(image, 1, (-2, -1)) if average == "rotate" else image[..., ::-1]
+
+    turned = np.ascontiguousarray(turn(array))
+    for kind, symmetric in ((average, True), ("none", False)):
+        there = turn(tiled(net, array, 32, average=kind).probabilities)
+        here = tiled(net, turned, 32, average=kind).probabilities
+        assert (np.abs(there - here).max() < TOLERANCE) == symmetric

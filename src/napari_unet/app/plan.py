@@ -82,6 +82,7 @@ class SegmentPlan:
             "normalization": job.normalization or self.model.header.input.normalization,
             "precision": job.precision,
             "tf32": job.tf32,
+            "average": job.average,
             "block_size": job.block_size,
             "probabilities": job.probability_type if job.probabilities else None,
             "shards": job.shards,

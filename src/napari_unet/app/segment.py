@@ -61,7 +61,7 @@ def segment(
     **options
         Fields of `napari_unet.core.job.SegmentJob` that are not about the output: ``axes``,
         ``channel``, ``level``, ``time``, ``region``, ``tile_size``, ``batch_size``, ``device``,
-        ``threads``, ``precision``, ``tf32``, ``normalization``, ``block_size``.
+        ``threads``, ``precision``, ``tf32``, ``average``, ``normalization``, ``block_size``.
 
     Returns
     -------
@@ -209,7 +209,8 @@ def _backend(job: SegmentJob) -> Backend:
 
 def _predictor(plan: SegmentPlan, backend: Backend) -> Predictor:
     loaded = load_model(plan.model.path, expected_sha256=plan.model.sha256)
-    return Predictor(loaded.net, plan.grid.net, backend, plan.job.batch_size or 1)
+    job = plan.job
+    return Predictor(loaded.net, plan.grid.net, backend, job.batch_size or 1, job.average)
 
 
 def _tile_run(plan: SegmentPlan, sink: LabelSink, normalization: Normalization) -> TileRun:

@@ -62,6 +62,10 @@ def segment(
     threads: Annotated[int | None, typer.Option(help="CPU threads of the network.")] = None,
     precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
     tf32: Annotated[bool | None, typer.Option("--tf32", help="Allow TF32 on NVIDIA GPUs.")] = None,
+    average: Annotated[
+        str | None,
+        typer.Option(help="Average over versions of the input: none, mirror, rotate or d4."),
+    ] = None,
     normalization: Annotated[
         str | None,
         typer.Option(help="Use these intensities instead of measured ones.", metavar="MEAN,STD"),

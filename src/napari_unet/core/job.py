@@ -11,6 +11,7 @@ from napari_unet.core.settings import Settings
 Precision = Literal["fp32", "bf16", "fp16"]
 OmeVersion = Literal["0.4", "0.5"]
 ProbabilityType = Literal["float32", "float16"]
+Average = Literal["none", "mirror", "rotate", "d4"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 
 DEFAULT_BLOCK_EDGE = 1024
@@ -52,6 +53,10 @@ class SegmentJob(Settings):
         Arithmetic of the network.
     tf32 : bool
         Allow TF32 on NVIDIA GPUs: faster, and no longer equal to the CPU to 1e-4.
+    average : {"none", "mirror", "rotate", "d4"}
+        Average the probabilities of mirrored or turned versions of the input: 1, 4 mirrored ones, 4
+        quarter turns, or all 8. Slower by that factor. (Ronneberger et al. 2015 averaged 7 rotated
+        versions for their result on ISBI 2012.)
     normalization : str or None
         ``"MEAN,STD"`` (one pair per channel, separated by ``;``) instead of the measured ones.
     probabilities : bool
@@ -82,6 +87,7 @@ class SegmentJob(Settings):
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     precision: Precision = "fp32"
     tf32: bool = False
+    average: Average = "none"
     normalization: str | None = None
     probabilities: bool = False
     probability_type: ProbabilityType = "float32"

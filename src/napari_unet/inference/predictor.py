@@ -19,8 +19,22 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from napari_unet.core.boxes import Box
+    from napari_unet.core.job import Average
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.inference.device import Backend
+
+
+VERSIONS: dict[Average, tuple[tuple[int, bool], ...]] = {
+    "none": ((0, False),),
+    "mirror": ((0, False), (0, True), (2, True), (2, False)),
+    "rotate": ((0, False), (1, False), (2, False), (3, False)),
+    "d4": tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4)),
+}
+"""Quarter turns and mirroring of each version of the input that is averaged.
+
+Tiles keep the tile law under them: the far ends of all legal inputs lie on one grid, as their
+origins do, so a mirrored or turned tile sees the pooling windows of the mirrored or turned image.
+"""
 
 
 class Predictor:
@@ -37,14 +51,22 @@ class Predictor:
     batch_size : int
         Tiles computed together. A smaller batch is filled up, because libraries choose other
         kernels for other batch sizes and then the last digits differ.
+    average : {"none", "mirror", "rotate", "d4"}
+        Versions of the input whose probabilities are averaged.
     """
 
     def __init__(
-        self, net: nn.Module, geometry: NetGeometry, backend: Backend, batch_size: int = 1
+        self,
+        net: nn.Module,
+        geometry: NetGeometry,
+        backend: Backend,
+        batch_size: int = 1,
+        average: Average = "none",
     ) -> None:
         self._net = net.eval().to(device=backend.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack memory_format
         self._halo = geometry.halo[-2:]
         self._backend = backend
+        self._versions = VERSIONS[average]
         self.batch_size = batch_size
 
     def __call__(
@@ -79,17 +101,34 @@ class Predictor:
         missing = self.batch_size - len(batch)
         if missing > 0:
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
-        logits = self._forward(batch)
-        # Before the crop: vectorized loops round their last few values otherwise, and the bytes of
-        # a pixel would depend on where the crop ends.
-        chances = torch.softmax(logits, dim=1) if probabilities else None
+        scores = self._forward(batch)
+        chances = None
+        if len(self._versions) > 1:
+            scores = chances = self._averaged(batch, scores)
+        elif probabilities:
+            # Before the crop: vectorized loops round their last few values otherwise, and the bytes
+            # of a pixel would depend on where the crop ends.
+            chances = torch.softmax(scores, dim=1)
         results = []
         for index, crop in enumerate(crops):
             inside: tuple[int | slice, ...] = (index, slice(None), *crop.slices[1:])
-            labels = (logits[inside].argmax(dim=0) + FIRST_CLASS).to(torch.uint8).cpu().numpy()
-            kept = None if chances is None else chances[inside].cpu().numpy()[:, None]
+            labels = (scores[inside].argmax(dim=0) + FIRST_CLASS).to(torch.uint8).cpu().numpy()
+            kept = None
+            if probabilities and chances is not None:
+                kept = chances[inside].cpu().numpy()[:, None]
             results.append((labels[None], kept))
         return results
+
+    def _averaged(self, batch: npt.NDArray[np.float32], first: Tensor) -> Tensor:
+        """Return the mean probabilities of all versions, given the logits of the first."""
+        total = torch.softmax(first, dim=1)
+        for turns, mirrored in self._versions[1:]:
+            version = np.rot90(batch, turns, axes=(-2, -1))
+            version = version[..., ::-1] if mirrored else version
+            logits = self._forward(np.ascontiguousarray(version))
+            logits = logits.flip(-1) if mirrored else logits
+            total += torch.softmax(torch.rot90(logits, -turns, (-2, -1)), dim=1)
+        return total / len(self._versions)
 
     def _forward(self, batch: npt.NDArray[np.float32]) -> Tensor:
         device = self._backend.device
