@@ -315,3 +315,13 @@ def test_pages_share_the_decoder_of_tifffile(tmp_path: Path) -> None:
         np.testing.assert_array_equal(source.read(Box.of_shape(source.shape))[0, 0], data)
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.tif"), data)
         source.close()
+
+
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "packbits", "deflate"])
+def test_what_microscopes_compress_with_is_read(
+    tmp_path: Path, rng: np.random.Generator, compression: str
+) -> None:
+    image = rng.integers(0, 60000, (3, 90, 80), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image, compression=compression, predictor=False)
+    source = open_image(tmp_path / "a.tif", Selection(axes="zyx"))
+    np.testing.assert_array_equal(source.read(Box.of_shape(image.shape))[0], image)

@@ -251,6 +251,7 @@ def _create(plan: SegmentPlan, provenance: dict[str, Any]) -> OutputImage:
         shards=job.shards,
         probability_type=job.probability_type if job.probabilities else None,
         ome_version=job.ome_version,
+        source_path=job.input,
         attributes=_attributes(plan, provenance),
     )
     return create_output(spec, replace=True)

@@ -139,7 +139,7 @@ class StoredImage(ABC):
         return spread_boxes(Box.of_shape(self.shape), max_voxels)
 
     def count_missing_chunks(self, box: Box) -> int:
-        """Return how many chunks that begin in `box` were never written: none, unless chunked."""
+        """Return how many chunks that overlap `box` were never written: none, unless chunked."""
         return 0
 
     def identity(self) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class TiffSource(StoredImage):
         self._pages = pages
 
     def count_missing_chunks(self, box: Box) -> int:
-        """Return how many strips and tiles that begin in `box` have no data in the file."""
+        """Return how many strips and tiles that overlap `box` have no data in the file."""
         return sum(self._pages.count_missing(index) for index in self._layout.reads(box))
 
     def close(self) -> None:

@@ -90,14 +90,14 @@ class ZarrSource(StoredImage):
         return tuple(boxes)
 
     def count_missing_chunks(self, box: Box) -> int:
-        """Return how many chunks of the chosen channels that begin in `box` were never written."""
+        """Return how many chunks of the chosen channels that overlap `box` were never written."""
         spatial = dict(zip("zyx", zip(box.start, box.stop, strict=True), strict=True))
         ranges = list(self._chosen_ranges(first_channel_only=False))
         for axis, letter in enumerate(self._layout.axes):
             if letter in spatial:
                 edge = self._stored.edges[axis]
                 first, last = spatial[letter]
-                ranges[axis] = range(-(-first // edge), -(-last // edge))
+                ranges[axis] = range(first // edge, -(-last // edge))
         return sum(not self._stored.exists(chunk) for chunk in itertools.product(*ranges))
 
     def _fetch(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
