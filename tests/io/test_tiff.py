@@ -325,3 +325,4 @@ def test_what_microscopes_compress_with_is_read(
     tifffile.imwrite(tmp_path / "a.tif", image, compression=compression, photometric="minisblack")
     source = open_image(tmp_path / "a.tif", Selection(axes="zyx"))
     np.testing.assert_array_equal(source.read(Box.of_shape(image.shape))[0], image)
+    source.close()
