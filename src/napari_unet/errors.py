@@ -8,6 +8,7 @@ notebook keeps working.
 from __future__ import annotations
 
 __all__ = [
+    "AnnotationError",
     "AxesError",
     "BackendError",
     "ConfigError",
@@ -51,6 +52,10 @@ class StorageError(UNetError, OSError):
 
 class OutputExistsError(StorageError, FileExistsError):
     """An output is there already and was made with other options."""
+
+
+class AnnotationError(UNetError, ValueError):
+    """Labels that a person gave do not fit the image, the classes, or their kind."""
 
 
 class BackendError(UNetError, RuntimeError):
