@@ -28,6 +28,7 @@ from em_volume import (
     standardize,
 )
 
+from napari_unet.augment.intensity import bend
 from napari_unet.metrics.boundary import boundary_score
 from napari_unet.model.unet import UNet
 from napari_unet.training.events import Saved, StepDone, Stopped, Validated
@@ -45,6 +46,16 @@ LOG_EVERY = 25
 THRESHOLDS = tuple(round(0.3 + 0.05 * k, 2) for k in range(9))
 """Membrane probabilities that validation also tries, to show what argmax leaves lying."""
 
+DISTURBED = {
+    "as_is": lambda image: image,
+    "low_contrast": lambda image: 0.75 * image,
+    "high_contrast": lambda image: 1.3 * image,
+    "darker": lambda image: image - 0.4,
+    "brighter": lambda image: image + 0.4,
+    "gamma": lambda image: bend(torch.from_numpy(image), 1.4).numpy(),
+}
+"""Other gray values that validation tries, on images of standard deviation 1."""
+
 
 def training_stacks(folder: Path, data: Mapping[str, Any]) -> list[LabeledPlanes]:
     """Return the xy, xz and yz planes of the training slices: the voxels are cubes."""
@@ -58,22 +69,27 @@ def training_stacks(folder: Path, data: Mapping[str, Any]) -> list[LabeledPlanes
 
 
 def validation(folder: Path, data: Mapping[str, Any]) -> Callable[[UNet], dict[str, float]]:
-    """Return a function that scores a network on the validation slices.
+    """Return a function that scores a network on the validation slices, as they are and disturbed.
 
-    They are standardized like the training slices: both belong to one volume.
+    The score that selects weights is the mean F1 over the disturbances: gray values of another
+    stack or microscope are never exactly those of this one.
     """
     first, stop = data["validation"]
-    volume = standardize(read_slices(folder, data["train"][0], stop)[0])
-    image = volume[first - data["train"][0] :]
-    true = membrane_labels(read_slices(folder, first, stop)[1]) == MEMBRANE
+    raw, bodies = read_slices(folder, first, stop)
+    image = standardize(raw)[:: data["validation_step"]]
+    true = membrane_labels(bodies)[:: data["validation_step"]] == MEMBRANE
 
     def validate(net: UNet) -> dict[str, float]:
-        membrane = predict_slices(predictor(net), image)[MEMBRANE - 1]
+        predict = predictor(net)
+        found = {k: predict_slices(predict, f(image))[MEMBRANE - 1] for k, f in DISTURBED.items()}
+        scores = {name: boundary_score(p > 0.5, true).f1 for name, p in found.items()}
+        membrane = found["as_is"]
         argmax = boundary_score(membrane > 0.5, true)
         tried = {t: boundary_score(membrane > t, true).f1 for t in THRESHOLDS}
         best = max(tried, key=lambda t: tried[t])
         return {
-            "score": argmax.f1,
+            "score": float(np.mean(list(scores.values()))),
+            **{f"f1_{name}": f1 for name, f1 in scores.items()},
             "precision": argmax.precision,
             "recall": argmax.recall,
             "plain_f1": boundary_score(membrane > 0.5, true, tolerance=0).f1,
