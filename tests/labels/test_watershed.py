@@ -28,7 +28,23 @@ def test_closed_cells_are_found() -> None:
 def test_noise_does_not_split_cells(rng: np.random.Generator) -> None:
     membrane, true = honeycomb()
     noisy = np.clip(membrane + rng.normal(0, 0.1, membrane.shape), 0, 1)
-    assert watershed_slices(noisy).max() == true.max()
+    assert watershed_slices(noisy, threshold=0.5).max() == true.max()
+
+
+def test_long_bent_cells_stay_whole() -> None:
+    membrane = np.full((60, 60), 0.95)
+    for index in ((slice(5, 55), slice(5, 12)), (slice(48, 55), slice(5, 55))):
+        membrane[index] = 0.05
+    membrane[5:40, 26:36] = 0.05
+    membrane[20:24, 5:12] = 0.1
+    assert watershed_slices(membrane).max() == 2
+
+
+def test_small_gaps_in_a_membrane_do_not_merge() -> None:
+    membrane, true = honeycomb()
+    membrane[16:18, 7:9] = 0.1
+    membrane[39:41, 32:34] = 0.3
+    assert watershed_slices(membrane).max() == true.max()
 
 
 def test_slices_are_independent_and_share_no_number() -> None:
