@@ -47,10 +47,10 @@ DATA = (
 )
 
 CONDITIONS = (
-    "slices {first}-{last} of the same volume, never used before; this file, argmax of its "
-    "probabilities, intensities standardized over these slices. boundary_f1: tolerance of 2 pixels "
-    "per slice; plain_f1: tolerance 0. VOI (bits) and adapted Rand error: plain 2D watershed per "
-    "slice against the connected parts of the bodies, membrane pixels ignored"
+    "slices {first}-{last} of the same volume, not used for training or selection; argmax of the "
+    "probabilities of this file, intensities standardized over these slices. boundary_f1: within "
+    "2 pixels, per slice; plain_f1: tolerance 0. VOI (bits) and adapted Rand error: plain 2D "
+    "watershed per slice against the connected parts of the bodies, membrane pixels ignored"
 )
 
 
