@@ -1,0 +1,333 @@
+"""An annotation on disk: a zarr array in which only the annotated chunks exist.
+
+::
+
+    strokes.zarr/zarr.json      shape, chunks, and the classes under attributes.napari_unet
+    strokes.zarr/c/12/3/7       one block (z, y, x) with some label: zstd, then crc32c
+
+A chunk whose last label is erased is deleted, so the names of the chunks are the annotated blocks.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import LocalStore
+
+from napari_unet.core.annotation import BLOCK_SHAPE, Annotation
+from napari_unet.core.boxes import Box
+from napari_unet.core.class_labels import check_class_names
+from napari_unet.core.classes import ClassInfo
+from napari_unet.core.settings import Settings
+from napari_unet.errors import (
+    AnnotationError,
+    ConfigError,
+    InputError,
+    OutputExistsError,
+    StorageError,
+    UNetError,
+)
+from napari_unet.io.damage import check_decoded_size, describe, input_errors
+from napari_unet.io.zarr_chunks import StoredChunks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from napari_unet.core.boxes import Shape
+
+STORE_VERSION = 1
+"""Version of the attributes; another one is refused."""
+
+ZSTD_LEVEL = 3
+"""Strokes are mostly zeros: any level makes them small."""
+
+_KEY = "napari_unet"
+_REMEDY = "restore it from a copy"
+_CHUNK_REMEDY = "restore it from a copy, or delete the damaged chunk to lose only its labels"
+
+
+class StoreAttributes(Settings):
+    """What the attributes of a stored annotation say, under ``napari_unet``.
+
+    Parameters
+    ----------
+    annotation_version : int
+        `STORE_VERSION`.
+    classes : tuple of ClassInfo
+        Names and colors; the k-th class has the label k.
+    """
+
+    annotation_version: int
+    classes: tuple[ClassInfo, ...]
+
+
+class AnnotationStore:
+    """A stored annotation, open for reading and painting. One writer at a time.
+
+    Every chunk is replaced in one step: a crash keeps the old labels of a chunk or the new ones,
+    but may come between two chunks of one `write`.
+
+    Parameters
+    ----------
+    path : Path
+        The zarr folder.
+    array : zarr.Array
+        Its array, opened for reading and writing.
+    classes : tuple of ClassInfo
+        Its classes.
+
+    See Also
+    --------
+    create_annotation_store, open_annotation_store
+    """
+
+    def __init__(self, path: Path, array: zarr.Array[Any], classes: tuple[ClassInfo, ...]) -> None:
+        self.path = path
+        self.classes = classes
+        # Whatever zarr's own settings say: the names of the chunks are the annotated blocks.
+        self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": False})
+        self._chunks = StoredChunks(array)
+        self._empty = Annotation(self.shape, self.class_names, block_shape=self.block_shape)
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the image, (z, y, x)."""
+        return tuple(self._array.shape)
+
+    @property
+    def block_shape(self) -> Shape:
+        """Edges of the blocks, which are the chunks, (z, y, x)."""
+        return tuple(self._array.chunks)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in order; the k-th has the label k."""
+        return tuple(each.name for each in self.classes)
+
+    def block_boxes(self) -> tuple[Box, ...]:
+        """Return the boxes of the annotated blocks, cut to the image, in C order.
+
+        Only names of files are read: the work grows with what is annotated, not with the image.
+
+        Raises
+        ------
+        InputError
+            If the folder cannot be listed.
+        """
+        with input_errors(f"{self.path}: the chunks cannot be listed", "check the disk"):
+            positions = sorted(self._positions())
+        image, boxes = Box.of_shape(self.shape), []
+        for position in positions:
+            start = tuple(i * n for i, n in zip(position, self.block_shape, strict=True))
+            stop = tuple(a + n for a, n in zip(start, self.block_shape, strict=True))
+            if image.contains(Box(start, tuple(a + 1 for a in start))):
+                boxes.append(Box(start, stop).intersection(image))
+        return tuple(boxes)
+
+    def read(self, box: Box) -> npt.NDArray[np.uint8]:
+        """Return the labels of a box of the image, (z, y, x).
+
+        Raises
+        ------
+        InputError
+            If a stored chunk is damaged.
+        """
+        if not Box.of_shape(self.shape).contains(box):
+            raise InputError(f"{self.path}: {box} leaves the image, whose shape is {self.shape}")
+        self._chunks.check(box.slices)
+        with input_errors(f"{self.path}: the labels of {box} cannot be decoded", _CHUNK_REMEDY):
+            return np.asarray(self._array[box.slices], dtype=np.uint8)
+
+    def load(self) -> Annotation:
+        """Return everything stored, as an annotation with the same blocks.
+
+        Raises
+        ------
+        InputError
+            If a stored chunk is damaged.
+        AnnotationError
+            If a stored label is none of the classes.
+        """
+        annotation = self._empty.copy()
+        for box in self.block_boxes():
+            annotation.write(box, self.read(box))
+        return annotation
+
+    def write(self, box: Box, labels: npt.NDArray[Any]) -> None:
+        """Replace the labels of a box; 0 erases, and a chunk without labels is deleted.
+
+        Parameters
+        ----------
+        box : Box
+            Part of the image, (z, y, x).
+        labels : numpy.ndarray
+            Whole numbers of the box's shape: 0 = not annotated, k = the k-th class.
+
+        Raises
+        ------
+        AnnotationError
+            If box or labels do not fit; nothing is changed.
+        InputError
+            If a chunk that the box covers in part is damaged.
+        StorageError
+            If the disk is full or the folder cannot be written.
+        """
+        # A sparse annotation checks the labels and cuts them into blocks.
+        painted = self._empty.copy()
+        painted.write(box, labels)
+        for block in painted.boxes_touching(box):
+            common = block.intersection(box)
+            new = painted.read(common)
+            if common != block:
+                old = self.read(block)
+                old[common.relative_to(block.start).slices] = new
+                new = old
+            self._replace(block, new)
+
+    def save(self, annotation: Annotation) -> None:
+        """Make the store hold exactly an annotation; other chunks are deleted.
+
+        Raises
+        ------
+        StorageError
+            If shape or classes differ, the disk is full, or the folder cannot be written.
+        """
+        if (annotation.shape, annotation.class_names) != (self.shape, self.class_names):
+            raise StorageError(
+                f"{self.path}: an annotation of shape {annotation.shape} with the classes "
+                f"{', '.join(annotation.class_names)} does not fit the store of shape {self.shape} "
+                f"with {', '.join(self.class_names)}; save it under another name"
+            )
+        touched = set(self.block_boxes())
+        for box in annotation.block_boxes():
+            touched.update(self._empty.boxes_touching(box))
+        for block in touched:
+            self._replace(block, annotation.read(block))
+
+    def _replace(self, block: Box, labels: npt.NDArray[np.uint8]) -> None:
+        """Store all labels of one block; zarr deletes the chunk when all are 0."""
+        with _storage_errors(self.path):
+            self._array[block.slices] = labels
+
+    def _positions(self) -> Iterator[Shape]:
+        root = self.path / "c"
+        for folder, _, files in os.walk(root):
+            parts = os.path.relpath(folder, root).split(os.sep)
+            for name in files:
+                # Others are the unfinished files of a writer that was killed.
+                if len(parts) == 2 and all(p.isdecimal() for p in (*parts, name)):
+                    yield (int(parts[0]), int(parts[1]), int(name))
+
+
+def create_annotation_store(
+    path: str | os.PathLike[str],
+    shape: Shape,
+    classes: Sequence[ClassInfo],
+    *,
+    block_shape: Shape = BLOCK_SHAPE,
+) -> AnnotationStore:
+    """Return a new, empty annotation on disk.
+
+    Parameters
+    ----------
+    path : path-like
+        Folder to make, such as ``strokes.zarr``; the folder that it lies in must exist.
+    shape : tuple of int
+        Shape of the image, (z, y, x).
+    classes : sequence of ClassInfo
+        Names and colors; the k-th class has the label k.
+    block_shape : tuple of int
+        Edges of the chunks, (z, y, x).
+
+    Raises
+    ------
+    AnnotationError
+        If shapes or class names cannot be used.
+    OutputExistsError
+        If something is at `path`.
+    StorageError
+        If the folder cannot be written.
+    """
+    where, chosen = Path(path), tuple(classes)
+    Annotation(shape, [each.name for each in chosen], block_shape=block_shape)  # checks them
+    if where.exists():
+        raise OutputExistsError(
+            f"{where}: something is there already; open it to paint on, or choose another name"
+        )
+    if not where.parent.is_dir():
+        raise StorageError(f"{where.parent}: there is no such folder; make it first")
+    attributes = StoreAttributes(annotation_version=STORE_VERSION, classes=chosen)
+    with _storage_errors(where):
+        array = zarr.create_array(
+            LocalStore(where),
+            shape=shape,
+            chunks=block_shape,
+            dtype="uint8",
+            fill_value=0,
+            compressors=[ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()],
+            dimension_names=("z", "y", "x"),
+            attributes={_KEY: attributes.model_dump(mode="json")},
+            zarr_format=3,
+        )
+    return AnnotationStore(where, array, chosen)
+
+
+def open_annotation_store(path: str | os.PathLike[str]) -> AnnotationStore:
+    """Return a stored annotation, open for reading and painting.
+
+    Raises
+    ------
+    InputError
+        If nothing is there, it is damaged, or it is not a stored annotation of ours.
+    """
+    where = Path(path)
+    if not where.is_dir():
+        raise InputError(f"{where}: there is no stored annotation; check the path")
+    with input_errors(f"{where}: this is no stored annotation", "check the path"):
+        array = zarr.open_array(LocalStore(where), mode="r+")
+        found: Any = array.attrs[_KEY]
+    try:
+        attributes = StoreAttributes.parse(found, source=str(where))
+        check_class_names([each.name for each in attributes.classes])
+    except (ConfigError, AnnotationError) as error:
+        raise InputError(f"{where}: its classes cannot be read: {error}; {_REMEDY}") from error
+    _check_array(where, array, attributes)
+    return AnnotationStore(where, array, attributes.classes)
+
+
+def _check_array(path: Path, array: zarr.Array[Any], attributes: StoreAttributes) -> None:
+    version = attributes.annotation_version
+    if version != STORE_VERSION:
+        raise InputError(
+            f"{path}: this annotation has version {version}, this program reads version "
+            f"{STORE_VERSION}; use the program that wrote it"
+        )
+    keys = [array.metadata.encode_chunk_key(position) for position in ((0, 0, 0), (1, 2, 3))]
+    facts = (array.ndim, array.dtype, array.shards, keys)
+    if facts != (3, np.dtype("uint8"), None, ["c/0/0/0", "c/1/2/3"]):
+        raise InputError(
+            f"{path}: the array of shape {array.shape} and type {array.dtype} is not laid out as "
+            "a stored annotation; copy its labels into a new one"
+        )
+    check_decoded_size(int(np.prod(array.chunks, dtype=object)), f"{path}: a chunk {array.chunks}")
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UNetError:
+        raise
+    except Exception as error:
+        raise StorageError(
+            f"{path}: labels cannot be stored: {describe(error)}; check the disk and its "
+            "permissions"
+        ) from error
