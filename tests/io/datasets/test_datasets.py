@@ -9,13 +9,13 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.boxes import Box
@@ -54,13 +54,17 @@ def annotation_of(pair: TrainingPair) -> Annotation:
 # --- ISBI 2012 ---
 
 
-@pytest.fixture
-def isbi(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Array, Array]:
-    """A multi-page TIFF of 8 bit and one of 0 and 255."""
+@pytest.fixture(params=[False, True], ids=["plain", "imagej"])
+def isbi(
+    tmp_path: Path, rng: np.random.Generator, request: pytest.FixtureRequest
+) -> tuple[Path, Array, Array]:
+    """A multi-page TIFF of 8 bit and one of 0 and 255, with and without ImageJ's description."""
     volume = rng.integers(0, 256, (30, 16, 12), dtype=np.uint8)
     labels = rng.choice(np.array([0, 255], np.uint8), volume.shape)
     for name, data in (("train-volume.tif", volume), ("train-labels.tif", labels)):
-        # Planes written one by one: the real files have no description of their axes.
+        if request.param:
+            tifffile.imwrite(tmp_path / name, data, imagej=True, metadata={"axes": "ZYX"})
+            continue
         with tifffile.TiffWriter(tmp_path / name) as file:
             for plane in data:
                 file.write(plane, metadata=None, contiguous=False)
@@ -76,18 +80,18 @@ def test_isbi_2012_is_one_stack_of_two_classes(isbi: tuple[Path, Array, Array]) 
     assert pair.ignore is None
     assert pair.voxel_size is not None
     assert pair.voxel_size.zyx == (50, 4, 4)
+    (root / "train-labels.tif").unlink()
+    with pytest.raises(InputError, match=r"train-labels\.tif: this file is missing; ISBI 2012"):
+        read_dataset("isbi2012", root)
 
 
 # --- DRIVE ---
 
 
 def save_gif(path: Path, mask: Array, *, palette: bool) -> None:
-    """Write a GIF of 0 and 255, as gray values or through a palette of three colors."""
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    if palette:
-        image = Image.frombytes("P", image.size, np.where(mask, 2, 1).astype(np.uint8).tobytes())
-        image.putpalette([128] * 3 + [0] * 3 + [255] * 3)
-    image.save(path)
+    """Write a GIF of 0 and 255, as gray values or through a palette of colors."""
+    values = mask.astype(np.uint8) * 255
+    iio.imwrite(path, np.stack([values] * 3, axis=-1) if palette else values, plugin="pillow")
 
 
 @pytest.fixture(params=[False, True], ids=["gray", "palette"])
@@ -160,10 +164,10 @@ def bowl(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, dict[str, tupl
         folder = tmp_path / "stage1_train" / identity
         (folder / "images").mkdir(parents=True)
         (folder / "masks").mkdir()
-        Image.fromarray(image.squeeze()).save(folder / "images" / f"{identity}.png")
+        iio.imwrite(folder / "images" / f"{identity}.png", image.squeeze(), mode=mode)
         for number in (1, 2, 3):
-            mask = Image.fromarray((objects == number).astype(np.uint8) * 255)
-            mask.save(folder / "masks" / f"{number:064x}.png")
+            mask = (objects == number).astype(np.uint8) * 255
+            iio.imwrite(folder / "masks" / f"{number:064x}.png", mask)
         made[identity] = (image[..., :3], objects)
     (tmp_path / "stage1_train" / ".DS_Store").write_bytes(b"")
     return tmp_path, made
@@ -188,7 +192,7 @@ def test_what_is_missing_of_the_bowl_is_named(
     train = root / "stage1_train"
     first, *others = (train / name for name in sorted(made))
     mask = min((first / "masks").iterdir())
-    Image.fromarray(np.zeros((5, 5), np.uint8)).save(mask)
+    iio.imwrite(mask, np.zeros((5, 5), np.uint8))
     pair = read_dataset("dsb2018", root)[0]
     with pytest.raises(InputError, match=r"the mask has the shape \(5, 5\), its image \(14, 18\)"):
         pair.labels.open()
