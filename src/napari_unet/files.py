@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -21,7 +22,9 @@ _DENIED = (5, 32)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
 _FIRST_DELAY_S = 0.01
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes, *, backup: bool = False) -> None:
+def write_atomically(
+    path: str | os.PathLike[str], data: bytes, *, backup: bool = False, overwrite: bool = True
+) -> None:
     """Replace the content of a file; it survives a power cut once this returns.
 
     Parameters
@@ -32,9 +35,13 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, backup: bool 
         The new content.
     backup : bool
         Keep the previous content, if any, as ``NAME.bak``.
+    overwrite : bool
+        If not, a file that exists is an error; see `rename_new`.
 
     Raises
     ------
+    FileExistsError
+        If there is a file and `overwrite` is False.
     OSError
         If the folder cannot be written or is full; the old content is then untouched.
 
@@ -53,12 +60,43 @@ def write_atomically(path: str | os.PathLike[str], data: bytes, *, backup: bool 
             os.fsync(stream.fileno())
         if backup and target.exists():
             _keep_copy(target)
-        retry_denied(lambda: os.replace(part, target))
+        if overwrite:
+            retry_denied(lambda: os.replace(part, target))
+        else:
+            rename_new(part, target)
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
     sync_folder(target.parent)
+
+
+def rename_new(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Give a file another name in its file system; no file of that name is replaced.
+
+    Raises
+    ------
+    FileExistsError
+        If `target` exists; `source` is then untouched.
+    OSError
+        If the folder cannot be written.
+
+    Notes
+    -----
+    A hard link is refused by the system if the name is taken, so that of two processes one wins.
+    Where there are no hard links, a file made in the same instant may still be replaced.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target))
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        retry_denied(lambda: os.replace(source, target))
+    else:
+        os.unlink(source)
+    sync_folder(Path(target).parent)
 
 
 def write_json_atomically(

@@ -98,3 +98,32 @@ def test_json_that_is_none_is_an_error(tmp_path: Path) -> None:
     for name in ("deep", "torn", "binary"):
         with pytest.raises(ValueError, match=r"."):
             files.read_json(tmp_path / name)
+
+
+def test_a_new_name_replaces_no_file(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(b"source")
+    target.write_bytes(b"target")
+    with pytest.raises(FileExistsError):
+        files.rename_new(source, target)
+    with pytest.raises(FileExistsError):
+        files.write_atomically(target, b"new", overwrite=False)
+    assert (source.read_bytes(), target.read_bytes()) == (b"source", b"target")
+    target.unlink()
+    files.rename_new(source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    assert target.read_bytes() == b"source"
+
+
+def test_a_new_name_is_given_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.write_atomically(tmp_path / "file", b"content", overwrite=False)
+    assert (tmp_path / "file").read_bytes() == b"content"
+    with pytest.raises(FileExistsError):
+        files.write_atomically(tmp_path / "file", b"other", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

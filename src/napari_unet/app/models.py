@@ -1,8 +1,9 @@
-"""Which models there are: the bundled ones and the user's own. No torch."""
+"""Which models there are: bundled, the user's own, and those of shared folders. No torch."""
 
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -28,6 +29,12 @@ DEFAULT_MODEL = "em-membranes"
 BUNDLED_FOLDER = Path(__file__).parent.parent / "resources" / "models"
 """Where the package keeps its own models."""
 
+SHARED_FOLDERS = "NAPARI_UNET_MODELS"
+"""Environment variable that names folders with models of others, separated as in ``PATH``."""
+
+Origin = Literal["bundled", "own", "shared", "file"]
+"""Part of the package, in the user's folder, in a shared folder, or given by path."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
@@ -43,15 +50,59 @@ class ModelEntry:
         What the file says about itself.
     sha256 : str
         Hash of the whole file.
-    origin : {"bundled", "own", "file"}
-        Part of the package, in the user's folder, or given by path.
+    origin : {"bundled", "own", "shared", "file"}
+        Part of the package, in the user's folder, in a shared folder, or given by path.
     """
 
     name: str
     path: Path
     header: ModelHeader
     sha256: str
-    origin: Literal["bundled", "own", "file"]
+    origin: Origin
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedModel:
+    """A file among the models that cannot be used.
+
+    Parameters
+    ----------
+    name : str
+        The file's name without suffix.
+    path : Path
+        The file.
+    origin : {"bundled", "own", "shared", "file"}
+        Where it lies.
+    reason : str
+        What is wrong with it, naming the file.
+    """
+
+    name: str
+    path: Path
+    origin: Origin
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInventory:
+    """Everything in the folders of models.
+
+    Parameters
+    ----------
+    models : tuple of ModelEntry
+        Those that can be used by name: bundled, own, shared, and by name within each.
+    hidden : tuple of ModelEntry
+        Sound ones whose name belongs to a file before them; they can be used by path.
+    damaged : tuple of DamagedModel
+        Those that cannot be used.
+    missing_folders : tuple of Path
+        Shared folders that are named but cannot be listed.
+    """
+
+    models: tuple[ModelEntry, ...]
+    hidden: tuple[ModelEntry, ...]
+    damaged: tuple[DamagedModel, ...]
+    missing_folders: tuple[Path, ...]
 
 
 def own_models_folder() -> Path:
@@ -59,18 +110,45 @@ def own_models_folder() -> Path:
     return Path(platformdirs.user_data_path("napari-unet", appauthor=False)) / "models"
 
 
+def shared_folders() -> tuple[Path, ...]:
+    """Return the folders that the environment variable `NAPARI_UNET_MODELS` names, in its order.
+
+    They are only ever read. A folder that is named twice, or is the user's own, counts once.
+    """
+    named = os.environ.get(SHARED_FOLDERS, "").split(os.pathsep)
+    found = dict.fromkeys(Path(item).expanduser() for item in named if item.strip())
+    return tuple(folder for folder in found if folder != own_models_folder())
+
+
+def take_inventory() -> ModelInventory:
+    """Return every model, hidden model and damaged file in the folders of models."""
+    models: dict[str, ModelEntry] = {}
+    hidden, damaged = [], []
+    taken: set[str] = set()
+    for origin, path in model_files():
+        try:
+            entry = _entry(path, origin)
+        except ModelFileError as error:
+            damaged.append(DamagedModel(path.stem, path, origin, str(error)))
+        else:
+            if path.stem in taken:
+                hidden.append(entry)
+            else:
+                models[path.stem] = entry
+        taken.add(path.stem)
+    missing = tuple(folder for folder in shared_folders() if not _can_be_listed(folder))
+    return ModelInventory(tuple(models.values()), tuple(hidden), tuple(damaged), missing)
+
+
 def list_models() -> list[ModelEntry]:
-    """Return every usable model, bundled ones first, then by name.
+    """Return every model that can be used by name: bundled, own, shared.
 
     A damaged file is left out, and said so in the log.
     """
-    entries = []
-    for origin, path in _files():
-        try:
-            entries.append(_entry(path, origin))
-        except ModelFileError as error:
-            logger.warning("left out of the models: %s", error)
-    return entries
+    inventory = take_inventory()
+    for item in inventory.damaged:
+        logger.warning("left out of the models: %s", item.reason)
+    return list(inventory.models)
 
 
 def find_model(name: str) -> ModelEntry:
@@ -79,7 +157,7 @@ def find_model(name: str) -> ModelEntry:
     Parameters
     ----------
     name : str
-        Name of a bundled or own model, or path of a ``.safetensors`` file.
+        Name of a bundled, own or shared model, or path of a ``.safetensors`` file.
 
     Raises
     ------
@@ -88,26 +166,38 @@ def find_model(name: str) -> ModelEntry:
     ModelFileError
         If the file is damaged or not one of ours.
     """
-    for origin, path in _files():
+    for origin, path in model_files():
         if path.stem == name:
             return _entry(path, origin)
     path = Path(name).expanduser()
     if path.suffix == SUFFIX or path.exists():
         return _entry(path, "file")
-    known = ", ".join(path.stem for _, path in _files()) or "none"
+    known = ", ".join(dict.fromkeys(path.stem for _, path in model_files())) or "none"
     raise ConfigError(
         f"there is no model {name!r}; choose one of: {known}; or give the path of a {SUFFIX} file"
     )
 
 
-def _files() -> Iterator[tuple[Literal["bundled", "own"], Path]]:
-    for path in sorted(BUNDLED_FOLDER.glob(f"*{SUFFIX}")):
-        yield "bundled", path
-    for path in sorted(own_models_folder().glob(f"*{SUFFIX}")):
-        yield "own", path
+def model_files() -> Iterator[tuple[Origin, Path]]:
+    """Yield the files in the folders of models, unread, in the order in which names are found."""
+    yield from (("bundled", path) for path in _files_in(BUNDLED_FOLDER))
+    yield from (("own", path) for path in _files_in(own_models_folder()))
+    for folder in shared_folders():
+        yield from (("shared", path) for path in _files_in(folder))
 
 
-def _entry(path: Path, origin: Literal["bundled", "own", "file"]) -> ModelEntry:
+def _files_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    except OSError:
+        return []
+
+
+def _can_be_listed(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.R_OK | os.X_OK)
+
+
+def _entry(path: Path, origin: Origin) -> ModelEntry:
     file = read_model_header(path)
     name = file.header.name if origin == "file" else path.stem
     return ModelEntry(name, path, file.header, file.sha256, origin)

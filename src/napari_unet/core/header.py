@@ -42,6 +42,21 @@ class InputExpectation(Settings):
     normalization: NormalizationMethod = "standardize"
 
 
+class ParentModel(Settings):
+    """The model whose weights a training began with.
+
+    Parameters
+    ----------
+    name : str
+        What it was called then.
+    sha256 : str
+        Of its file, hexadecimal; it stays the same when the file is renamed or copied.
+    """
+
+    name: ModelName
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Provenance(Settings):
     """Where a model comes from.
 
@@ -61,6 +76,8 @@ class Provenance(Settings):
         Measured on data it has not seen; see `score_conditions`.
     score_conditions : str
         What exactly was measured, and on what.
+    parent : ParentModel or None
+        What it was fine-tuned from; None = trained from random weights, or unknown.
     """
 
     recipe: Text = ""
@@ -70,6 +87,7 @@ class Provenance(Settings):
     versions: dict[str, Annotated[str, Field(max_length=200)]] = Field(default_factory=dict)
     scores: dict[str, float] = Field(default_factory=dict)
     score_conditions: Text = ""
+    parent: ParentModel | None = None
 
 
 class ModelHeader(Settings):

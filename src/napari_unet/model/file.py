@@ -211,6 +211,21 @@ def parse_model_bytes(data: bytes, *, source: str) -> ModelFile:
     return ModelFile(Path(source), file.header, file.tensors, hashlib.sha256(data).hexdigest())
 
 
+def read_plain_file(path: str | os.PathLike[str]) -> bytes:
+    """Return all bytes of a regular file no larger than a model may be, of whatever kind.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is missing, not a regular file, empty, or too large.
+    """
+    with _open(path) as (stream, size):
+        data = stream.read(size)
+    if len(data) != size:
+        refuse(path, _CHANGED)
+    return data
+
+
 def refuse(path: str | os.PathLike[str], reason: str) -> NoReturn:
     """Raise the `ModelFileError` that names the file and the reason."""
     raise ModelFileError(f"model file {os.fspath(path)!r}: {reason}")
