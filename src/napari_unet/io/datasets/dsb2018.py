@@ -48,8 +48,8 @@ RULES = LabelRules(kind="instances")
 def read_dsb2018(root: Path, rules: LabelRules = RULES) -> list[TrainingPair]:
     """Return the images of stage 1 that have masks, in the order of their names.
 
-    Only the headers of the images are read here. Masks of nuclei overlap in a few pixels of the
-    set: there the file whose name sorts last wins.
+    Only the headers of the images are read here. By the rules of the set masks do not overlap;
+    where two do, the file whose name sorts last wins.
 
     Raises
     ------
