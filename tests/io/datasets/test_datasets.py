@@ -242,7 +242,7 @@ def cells(tmp_path: Path, rng: np.random.Generator) -> Path:
 @pytest.mark.parametrize("name", ["PhC-C2DH-U373", "DIC-C2DH-HeLa"])
 def test_cells_that_are_not_drawn_are_not_background(cells: Path, name: str) -> None:
     pairs = read_dataset(name, cells)
-    assert [pair.name for pair in pairs] == ["01/t001", "02/t002"]
+    assert [pair.name for pair in pairs] == ["01_t001", "02_t002"]
     for pair in pairs:
         annotation = annotation_of(pair)
         labels = annotation.read(Box.of_shape(annotation.shape))[0]
@@ -257,7 +257,7 @@ def test_cells_that_are_not_drawn_are_not_background(cells: Path, name: str) -> 
 def test_silver_truth_fills_in_what_gold_has_not(cells: Path) -> None:
     options = CellTrackingOptions(silver=True, margin=0)
     pairs = read_cell_tracking(cells, U373_VOXEL_SIZE, options)
-    assert [pair.name for pair in pairs] == [f"{s}/t00{k}" for s in ("01", "02") for k in range(3)]
+    assert [pair.name for pair in pairs] == [f"{s}_t00{k}" for s in ("01", "02") for k in range(3)]
     silver, gold = annotation_of(pairs[0]), annotation_of(pairs[1])
     assert sum(silver.counts) == 120 * 160
     assert sum(gold.counts) < 120 * 160
@@ -265,7 +265,7 @@ def test_silver_truth_fills_in_what_gold_has_not(cells: Path) -> None:
 
 def test_one_sequence_alone_is_read(cells: Path) -> None:
     shutil.rmtree(cells / "02")
-    assert [pair.name for pair in read_dataset("phc-c2dh-u373", cells)] == ["01/t001"]
+    assert [pair.name for pair in read_dataset("phc-c2dh-u373", cells)] == ["01_t001"]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_sequences_without_any_drawn_cell_are_refused(cells: Path) -> None:
 def test_label_images_of_another_size_are_noticed(cells: Path) -> None:
     tifffile.imwrite(cells / "01" / "t001.tif", np.zeros((120, 150), np.uint8))
     pair = read_dataset("phc-c2dh-u373", cells)[0]
-    with pytest.raises(InputError, match=r"01/t001: the image has the shape \(1, 120, 150\), but"):
+    with pytest.raises(InputError, match=r"01_t001: the image has the shape \(1, 120, 150\), but"):
         pair.check_shapes()
     tifffile.imwrite(cells / "01_GT" / "TRA" / "man_track001.tif", np.zeros((120, 150), np.uint16))
     assert pair.ignore is not None

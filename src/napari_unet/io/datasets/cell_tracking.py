@@ -157,7 +157,7 @@ def _read_pair(
     voxel_size, options = how
     markers = need_file(root / f"{sequence}_GT" / "TRA" / f"man_track{number}.tif", LAYOUT)
     return TrainingPair(
-        f"{sequence}/t{number}",
+        f"{sequence}_t{number}",
         ImageFile(need_file(root / sequence / f"t{number}.tif", LAYOUT)),
         ImageFile(objects),
         options.rules,

@@ -85,7 +85,7 @@ class TrainingPair:
     Parameters
     ----------
     name : str
-        Short name, the same on every machine.
+        Short name, the same on every machine and fit for a file name.
     image : Openable
         The image.
     labels : Openable
