@@ -124,3 +124,20 @@ def test_control_lines_in_the_pages_are_understood() -> None:
         line = re.sub(r"\b([zyx])([01])\b", r"\2", cell.strip("`"))
         json.loads(line)
         obey(JobControl(), line)
+
+
+def test_every_option_of_models_is_described() -> None:
+    group = get_command(app)
+    context = group.make_context("napari-unet", [], resilient_parsing=True)
+    models = group.get_command(context, "models")  # type: ignore[attr-defined]
+    options = {
+        (name, option)
+        for name, command in models.commands.items()
+        for parameter in command.params
+        for option in parameter.opts
+        if option.startswith("--") and option != "--help"
+    }
+    text = (REFERENCE / "command-line.md").read_text(encoding="utf-8")
+    section = text.partition("\n## napari-unet models\n")[2].partition("\n## ")[0]
+    described = re.findall(r"^\| `(\w+)` \| `(--[\w-]+)` \|", section, flags=re.MULTILINE)
+    assert set(described) == options
