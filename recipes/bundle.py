@@ -115,7 +115,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="model file to write")
     options = parser.parse_args()
     config = tomllib.loads(options.config.read_text(encoding="utf-8"))
-    recipe = f"recipes/train.py {options.config.name}"
+    with (options.run / "log.jsonl").open(encoding="utf-8") as log:
+        threads = json.loads(log.readline())["threads"]
+    recipe = f"recipes/train.py recipes/{options.config.name} --threads {threads}"
     state = torch.load(options.run / "best.pt", map_location="cpu", weights_only=True)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_model(options.output, state, make_header(config, recipe, {}))
