@@ -265,6 +265,13 @@ def test_an_imported_state_dict_says_where_it_comes_from(tmp_path: Path, own: Mo
         tmp_path / "my weights.pt", options=StateDictOptions(like="mine", classes=("in", "out"))
     )
     assert entry.name == "my-weights"
+    with pytest.raises(ModelFileError, match="was expected"):
+        import_model(
+            tmp_path / "my weights.pt",
+            name="again",
+            sha256=entry.sha256,
+            options=StateDictOptions(like="mine"),
+        )
     assert [item.name for item in entry.header.classes] == ["in", "out"]
     assert "my weights.pt" in entry.header.provenance.recipe
     assert entry.header.provenance.scores == {}

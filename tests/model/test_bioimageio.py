@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -96,6 +97,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Judged]:
     packages = {name: Judged(name, folder / name) for name in ARCHITECTURES}
     done = subprocess.run(
         [sys.executable, str(JUDGE), *(str(item.folder) for item in packages.values())],
+        cwd=folder,
+        env={**os.environ, "BIOIMAGEIO_CACHE_PATH": str(folder / "cache")},
         capture_output=True,
         text=True,
         check=False,

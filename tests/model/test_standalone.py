@@ -64,6 +64,9 @@ def test_onnx_runtime_agrees_with_torch_at_any_legal_size(
         np.testing.assert_allclose(answer, wanted, rtol=0, atol=1e-5)
     stored = {item.key: item.value for item in onnx.load_from_string(data).metadata_props}
     assert json.loads(stored["classes"])["1"] == "class 1"
+    edges = json.loads(stored["edges"])
+    assert axis.is_legal(edges["smallest"])
+    assert axis.is_legal(edges["smallest"] + edges["step"])
     assert stored["napari_unet_sha256"] == model.sha256
 
 

@@ -17,7 +17,7 @@ from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
 from napari_unet.errors import ConfigError, OutputExistsError, StorageError
 from napari_unet.files import write_atomically
 from napari_unet.model.bioimageio_package import bioimageio_package
-from napari_unet.model.file import read_model_file, read_plain_file
+from napari_unet.model.file import read_model_file, read_plain_file, refuse
 from napari_unet.model.onnx_file import onnx_bytes
 from napari_unet.model.state_dict_import import convert_state_dict
 from napari_unet.model.strict_json import excerpt, parse_strict_json
@@ -183,9 +183,10 @@ def _import_state_dict(
     data = read_plain_file(path)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256.strip().lower():
-        raise ConfigError(
-            f"the SHA-256 of {str(path)!r} is {found}, but {excerpt(sha256)} was expected; fetch "
-            "the file again, or name the hash of the file that you mean"
+        refuse(
+            path,
+            f"its SHA-256 is {found}, but {excerpt(sha256)} was expected; fetch the file again, or "
+            "name the hash of the file that you mean",
         )
     provenance = Provenance(
         recipe=f"imported from the state dict {path.name!r}, SHA-256 {found}",

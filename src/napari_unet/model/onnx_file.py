@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_unet.errors import BackendError, ConfigError
+from napari_unet.model.bioimageio_description import package_halo, smallest_edge
 from napari_unet.model.standalone import StandaloneUNet
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def onnx_bytes(model: LoadedModel) -> bytes:
     """Return an ONNX file of a model, which takes any number of images of any legal size.
 
     Its input is one standardized image per batch item, its output the probabilities. The file's
-    metadata has the classes, the voxel size and the license.
+    metadata has the classes, the legal edges, the voxel size and the license.
 
     Parameters
     ----------
@@ -112,12 +113,18 @@ def _export(net: StandaloneUNet, model: LoadedModel) -> bytes:
 
 
 def _properties(header: ModelHeader, sha256: str) -> dict[str, str]:
+    edges = {
+        "smallest": smallest_edge(header),
+        "step": header.architecture.geometry().stride[-1],
+        "halo": package_halo(header),
+    }
     return {
         "name": header.name,
         "description": header.description,
         "classes": json.dumps({k: item.name for k, item in header.labels().items()}),
         "channels": json.dumps(header.input.channels),
         "voxel_size": json.dumps([header.input.voxel_size, header.input.unit]),
+        "edges": json.dumps(edges),
         "preprocessing": "zero mean and unit standard deviation per channel, over the whole image",
         "data": header.provenance.data,
         "license": header.license,
