@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from napari_unet.core.job import Precision
 
 CPU_TILE_EDGE = 512
-"""Write-box edge on a CPU: 1.9 pixels are read per pixel written at depth 4, and the tiles show up
-one by one; 1024 would save a quarter of the work for four times the wait and the memory."""
+"""Write-box edge on a CPU, in pixels: one chunk, so that each tile is seen as soon as it is done.
+
+It is also the fastest with the bundled model on 2 cores (docs/reference/measurements.md): smaller
+tiles read more than they write, larger ones have feature maps that leave the caches.
+"""
 
 GPU_TILE_EDGE = 1024
 """Write-box edge on a GPU: a whole block, 1.4 pixels are read per pixel written at depth 4."""
