@@ -40,15 +40,15 @@ def test_the_tables_on_labels_are_complete(heading: str, expected: tuple[str, ..
 
 @pytest.mark.parametrize(
     "heading",
-    ["# Train on a public data set", "## What has to be where", "## What becomes of the labels"],
+    ["# Read a public data set", "## What has to be where", "## What becomes of the labels"],
 )
 def test_the_tables_on_data_sets_are_complete(heading: str) -> None:
-    cells = first_cells("how-to/train-on-a-public-dataset.md", heading)
+    cells = first_cells("how-to/read-a-public-dataset.md", heading)
     assert sorted(cells) == sorted(DATASETS)
 
 
 def test_the_layouts_on_the_page_are_those_of_the_messages(tmp_path: Path) -> None:
-    text = (DOCS / "how-to/train-on-a-public-dataset.md").read_text(encoding="utf-8")
+    text = (DOCS / "how-to/read-a-public-dataset.md").read_text(encoding="utf-8")
     for name in DATASETS:
         with pytest.raises(OSError, match="is missing") as caught:
             read_dataset(name, tmp_path)
