@@ -33,4 +33,4 @@ def demo(
     print(f"overlay  {result.overlay}")
     print("The overlay opens in any image viewer. Image and labels open in napari with")
     print(f'  napari "{result.record}"')
-    print('once the panel is installed: pip install "napari-unet[all]"')
+    print('where the panel is installed, which the extra "all" of this package brings.')
