@@ -28,7 +28,7 @@ from napari_unet.model.weights import load_model
 def bare_seconds(model: Path, slices: int, tile: int) -> float:
     """Return the time of the network alone on as many tiles."""
     loaded = load_model(model)
-    net = loaded.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = loaded.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs lack it
     geometry = loaded.header.architecture.geometry()
     grid = TileGrid((slices, 1024, 1024), geometry, (1, tile, tile), (1, 1024, 1024))
     image = torch.zeros(1, 1, *geometry.input_shape((1, tile, tile))[1:])

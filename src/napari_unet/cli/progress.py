@@ -145,7 +145,7 @@ class BarReporter:
 
     def _update(self, **values: float | str) -> None:
         if self._task is not None:
-            self._progress.update(self._task, **values)  # type: ignore[arg-type]
+            self._progress.update(self._task, **values)  # type: ignore[arg-type]  # rich types each field
 
     def _drop(self) -> None:
         if self._task is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 
 from napari_unet.core.events import EngineReady
-from napari_unet.widgets._events import FINAL_EVENTS, parse_event
+from napari_unet.widgets._events import parse_event
 
 if TYPE_CHECKING:
     from napari_unet.core.boxes import Box
@@ -41,8 +41,6 @@ class EngineEnd:
         Whether it had got as far as waiting for a job.
     had_job : bool
         Whether it had been given a job.
-    said_end : bool
-        Whether it had said how the job ended.
     log : str
         Last lines of its log.
     """
@@ -51,7 +49,6 @@ class EngineEnd:
     signal: int | None
     was_warm: bool
     had_job: bool
-    said_end: bool
     log: str
 
 
@@ -80,7 +77,6 @@ class EngineProcess(QProcess):
         self._log: deque[str] = deque(maxlen=KEPT_LINES)
         self._seconds_to_warm: float | None = None
         self._has_job = False
-        self._said_end = False
         self._over = False
         environment = QProcessEnvironment.systemEnvironment()
         environment.insert("PYTHONUNBUFFERED", "1")
@@ -171,7 +167,6 @@ class EngineProcess(QProcess):
                 continue
             if isinstance(event, EngineReady):
                 self._seconds_to_warm = event.seconds
-            self._said_end |= isinstance(event, FINAL_EVENTS)
             self.reported.emit(event)
 
     def _read_log(self) -> None:
@@ -196,5 +191,5 @@ class EngineProcess(QProcess):
         self._over = True
         log = "\n".join(self._log)
         was_warm = self._seconds_to_warm is not None
-        self.ended.emit(EngineEnd(code, signal, was_warm, self._has_job, self._said_end, log))
+        self.ended.emit(EngineEnd(code, signal, was_warm, self._has_job, log))
         self.deleteLater()

@@ -43,11 +43,6 @@ class JobRunner(QObject):
         self._terminated = False
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a job runs."""
-        return self._process is not None and self._process.has_job
-
-    @property
     def is_warm(self) -> bool:
         """Whether the current process waits for a job with everything imported."""
         return self._process is not None and self._process.seconds_to_warm is not None
