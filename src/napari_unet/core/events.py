@@ -12,10 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from napari_unet.core.boxes import Box
 
-Stage = Literal["opening", "normalizing", "loading", "segmenting", "pyramid", "finishing"]
-"""What a job is doing; in this order."""
+Stage = Literal[
+    "opening",
+    "normalizing",
+    "splitting",
+    "loading",
+    "segmenting",
+    "training",
+    "judging",
+    "pyramid",
+    "finishing",
+]
+"""What a job is doing; in this order. A segmentation segments, a training splits and judges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +188,7 @@ JobEvent: TypeAlias = (
 )
 
 
-def event_name(event: JobEvent) -> str:
+def event_name(event: object) -> str:
     """Return the name that an event has in JSON.
 
     Examples
@@ -187,8 +199,8 @@ def event_name(event: JobEvent) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
 
 
-def event_to_json(event: JobEvent) -> dict[str, Any]:
-    """Return an event as plain data, ready for JSON.
+def event_to_json(event: DataclassInstance) -> dict[str, Any]:
+    """Return an event, which is a dataclass, as plain data, ready for JSON.
 
     Examples
     --------
