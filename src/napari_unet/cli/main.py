@@ -9,6 +9,7 @@ import typer
 from napari_unet.cli.demo import demo
 from napari_unet.cli.models import models_app
 from napari_unet.cli.segment import segment
+from napari_unet.cli.train import train
 
 EPILOG = "Exit codes: 0 all done, 2 usage, 3 some inputs failed, 130 cancelled."
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 app.command(epilog=EPILOG)(segment)
+app.command(epilog=EPILOG)(train)
 app.command()(demo)
 app.add_typer(models_app, name="models")
 
