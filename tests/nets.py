@@ -30,17 +30,23 @@ def lively_net(seed: int, **architecture: Any) -> UNet:
     return net
 
 
-def save_lively_model(path: Path, seed: int = 0, **architecture: Any) -> UNet:
-    """Write a model file with a random net and return the net, as the file stores it."""
+def save_lively_model(
+    path: Path, seed: int = 0, *, expects: dict[str, Any] | None = None, **architecture: Any
+) -> UNet:
+    """Write a model file with a random net and return the net, as the file stores it.
+
+    `expects` are fields of `InputExpectation`.
+    """
     net = lively_net(seed, **architecture)
-    settings = net.architecture
+    settings, given = net.architecture, expects or {}
+    channels = settings.in_channels // (2 * given.get("context", 0) + 1)
     header = ModelHeader(
         name=path.stem,
         architecture=settings,
         classes=tuple(
             ClassInfo(name=f"class {k + 1}", color=COLORS[k]) for k in range(settings.num_classes)
         ),
-        input=InputExpectation(channels=tuple(f"c{k}" for k in range(settings.in_channels))),
+        input=InputExpectation(**{"channels": tuple(f"c{k}" for k in range(channels))} | given),
     )
     save_model(path, net, header, half=False)
     return net

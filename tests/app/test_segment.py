@@ -337,6 +337,23 @@ def test_a_model_for_two_channels_asks_for_them(
     np.testing.assert_array_equal(labels, swapped)
 
 
+def test_a_model_that_sees_neighbors_takes_a_stack(
+    tmp_path: Path, stack: npt.NDArray[np.uint8], stack_path: str
+) -> None:
+    path = tmp_path / "context.safetensors"
+    save_lively_model(path, in_channels=3, expects={"context": 1})
+    job = job_of(tmp_path, stack_path, str(path), region="1:3,:,:", tile_size=32)
+    labels = labels_of(run(job))
+    whole = napari_unet.segment(stack, str(path), axes="zyx")
+    assert not labels[0].any()
+    assert (labels[1:] == whole[1:]).mean() > 0.9999
+    changed = stack.copy()
+    changed[2] = stack[2].T.reshape(stack[2].shape)
+    other = napari_unet.segment(changed, str(path), axes="zyx")
+    np.testing.assert_array_equal(other[0], whole[0])
+    assert (other[1] != whole[1]).any(), "the next slice counts"
+
+
 def test_a_missing_image_and_a_missing_model_are_named(tmp_path: Path, model: str) -> None:
     with pytest.raises(InputError, match=r"none\.tif"):
         napari_unet.segment(tmp_path / "none.tif", model)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_unet.core.receptive import AxisGeometry, NetGeometry, unet_geometry
+from napari_unet.core.receptive import AxisGeometry, NetGeometry, Padding, unet_geometry
 from napari_unet.errors import TilingError
 
 LEVELS = st.integers(0, 3).flatmap(
@@ -119,3 +119,15 @@ def test_an_output_must_have_a_voxel() -> None:
 def test_impossible_levels_are_refused(kernels: tuple[int, ...], pools: tuple[int, ...]) -> None:
     with pytest.raises(TilingError):
         AxisGeometry(kernels, pools)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_context_is_a_halo_without_a_stride(padding: Padding) -> None:
+    net = unet_geometry(2, padding=padding, context=3)
+    plain = unet_geometry(2, padding=padding)
+    assert net.halo == (3, *plain.halo[1:])
+    assert net.stride == plain.stride == (1, 4, 4)
+    assert net.input_shape((1, 8, 8)) == (7, *plain.input_shape((1, 8, 8))[1:])
+    assert [n for n in range(12) if net.axes[0].is_legal(n)] == list(range(7, 12))
+    with pytest.raises(TilingError, match="negative"):
+        unet_geometry(2, context=-1)

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from tests.inference.conftest import MemoryImage
 from tests.nets import lively_net
 
+from napari_unet.core.architecture import Architecture
 from napari_unet.core.boxes import Box
-from napari_unet.core.normalization import measure_normalization
+from napari_unet.core.normalization import Normalization, measure_normalization
+from napari_unet.core.receptive import unet_geometry
 from napari_unet.core.tiling import TileGrid
 from napari_unet.inference.control import JobControl
 from napari_unet.inference.device import choose_backend
@@ -28,6 +30,22 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-5
 MARGIN = 1e-4
+UNIT = Normalization(offset=(0.0,), scale=(1.0,))
+CPU = choose_backend("cpu")
+
+
+class Passes(torch.nn.Module):
+    """A net of depth 0 that answers "class 2" where one of its inputs is positive."""
+
+    architecture = Architecture(in_channels=10, depth=0)
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self.channel = channel
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        inner = image[:, self.channel, 2:-2, 2:-2]
+        return torch.stack([torch.zeros_like(inner), inner], dim=1)
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class Answer:
 
 
 def tiled(
-    net: UNet,
+    net: UNet | Passes,
     array: npt.NDArray[Any],
     tile: int,
     *,
@@ -46,9 +64,11 @@ def tiled(
     region: Box | None = None,
     viewport: Box | None = None,
     average: str = "none",
+    context: int = 0,
 ) -> Answer:
     source = MemoryImage(array)
-    geometry = net.architecture.geometry()
+    settings = net.architecture
+    geometry = unet_geometry(settings.depth, padding=settings.padding, context=context)
     grid = TileGrid(source.shape, geometry, (1, tile, tile), (1, block, block))
     sink = MemorySink(source.shape)
     control = JobControl()
@@ -77,7 +97,7 @@ def inverse_of(version: Any, shape: tuple[int, int]) -> npt.NDArray[np.intp]:
     return np.argsort(version(np.arange(np.prod(shape)).reshape(shape)).ravel())
 
 
-def whole(net: UNet, array: npt.NDArray[Any], average: str = "none") -> Answer:
+def whole(net: UNet, array: npt.NDArray[Any], average: str = "none", context: int = 0) -> Answer:
     """The reference, without any of the engine's code: each slice at once, mirrored by NumPy."""
     axis = net.architecture.geometry().axes[1]
     height, width = array.shape[2:]
@@ -89,9 +109,11 @@ def whole(net: UNet, array: npt.NDArray[Any], average: str = "none") -> Answer:
     mean = values.mean(axis=(1, 2, 3), keepdims=True)
     std = values.std(axis=(1, 2, 3), keepdims=True)
     values = (values - mean) / np.where(std > 0, std, 1)
+    stack = np.pad(values, [(0, 0), (context, context), (0, 0), (0, 0)], mode="reflect")
     planes = []
     for z in range(array.shape[1]):
-        padded = np.pad(values[:, z], pads, mode="reflect").astype(np.float32)
+        seen = np.concatenate([channel[z : z + 2 * context + 1] for channel in stack])
+        padded = np.pad(seen, [(0, 0), *pads[1:]], mode="reflect").astype(np.float32)
         shape = tuple(n - 2 * axis.halo for n in padded.shape[1:])
         total = np.zeros((net.architecture.num_classes, *shape))
         for version in VERSIONS[average]:
@@ -121,17 +143,19 @@ def assert_law(answer: Answer, reference: Answer, box: Box) -> None:
 @given(data=st.data())
 def test_any_tiling_of_any_random_net_gives_the_answer_of_the_whole_image(data: Any) -> None:
     depth = data.draw(st.sampled_from([1, 2, 3]), label="depth")
+    channels = data.draw(st.sampled_from([1, 2]), label="channels")
+    context = data.draw(st.sampled_from([0, 0, 1, 2]), label="context")
     net = lively_net(
         data.draw(st.integers(0, 5), label="seed"),
         depth=depth,
-        in_channels=data.draw(st.sampled_from([1, 2]), label="channels"),
+        in_channels=channels * (2 * context + 1),
         num_classes=data.draw(st.sampled_from([2, 3]), label="classes"),
         padding=data.draw(st.sampled_from(["valid", "same"]), label="padding"),
         residual=data.draw(st.sampled_from([None, "shared"]), label="residual"),
     )
     shape = (
-        net.architecture.in_channels,
-        data.draw(st.integers(1, 2), label="z"),
+        channels,
+        data.draw(st.integers(1, 3), label="z"),
         data.draw(st.integers(1, 90), label="y"),
         data.draw(st.integers(1, 90), label="x"),
     )
@@ -152,8 +176,9 @@ def test_any_tiling_of_any_random_net_gives_the_answer_of_the_whole_image(data: 
         region=region,
         viewport=Box((0, 0, 0), (1, 20, 20)) if data.draw(st.booleans()) else None,
         average=average,
+        context=context,
     )
-    assert_law(answer, whole(net, array, average), region)
+    assert_law(answer, whole(net, array, average, context), region)
     outside = np.ones(array.shape[1:], bool)
     outside[region.slices] = False
     assert (answer.labels[outside] == 0).all(), "nothing outside the region may be written"
@@ -198,6 +223,38 @@ def test_images_smaller_than_the_halo(rng: np.random.Generator, shape: tuple[int
     net = lively_net(2, depth=4, base_channels=2)
     array = rng.normal(100, 20, (1, 1, *shape)).astype(np.float32)
     assert_law(tiled(net, array, 32), whole(net, array), Box.of_shape((1, *shape)))
+
+
+def test_a_slice_is_seen_with_its_neighbors_mirrored_at_the_ends(
+    rng: np.random.Generator,
+) -> None:
+    """A net that passes on one of its inputs shows which slice that is."""
+    stack = rng.integers(0, 2, (2, 4, 20, 24), dtype=np.uint8)
+    values = (stack - stack.mean((1, 2, 3), keepdims=True)) / stack.std((1, 2, 3), keepdims=True)
+    seen = {-2: [2, 1, 0, 1], -1: [1, 0, 1, 2], 0: [0, 1, 2, 3], 1: [1, 2, 3, 2], 2: [2, 3, 2, 1]}
+    for channel, offset in [(0, -2), (0, 1), (1, -1), (1, 0), (1, 2)]:
+        answer = tiled(Passes(channel * 5 + offset + 2), stack, 16, block=32, context=2)
+        expected = (values[channel][seen[offset]] > 0) + 1
+        np.testing.assert_array_equal(answer.labels, expected)
+
+
+def test_a_plane_is_its_own_neighbor(rng: np.random.Generator) -> None:
+    plane = rng.integers(0, 255, (1, 1, 40, 40), dtype=np.uint8)
+    net = lively_net(0, in_channels=3)
+    alone, thrice = tiled(net, plane, 16, context=1), tiled(net, plane.repeat(3, axis=0), 16)
+    assert alone.probabilities.tobytes() == thrice.probabilities.tobytes()
+
+
+def test_only_the_slices_that_a_tile_sees_are_read() -> None:
+    source = MemoryImage(np.zeros((1, 9, 40, 40), np.uint8))
+    geometry = unet_geometry(2, context=2)
+    grid = TileGrid(source.shape, geometry, (1, 32, 32), (1, 32, 32))
+    net = lively_net(0, in_channels=5)
+    run = TileRun(source, MemorySink(source.shape), grid, grid.extent, UNIT, False)
+    source.boxes_read.clear()
+    for _ in run_tiles(run, Predictor(net, geometry, CPU), JobControl(), Tally()):
+        pass
+    assert {box.shape[0] for box in source.boxes_read} == {3, 4, 5}
 
 
 @pytest.mark.parametrize("average", ["mirror", "rotate", "d4"])

@@ -29,6 +29,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "valid": {"norm": "batch"},
     "same": {"padding": "same", "num_classes": 3},
     "residual": {"depth": 2, "base_channels": 2, "in_channels": 2, "residual": "shared"},
+    "context": {"depth": 1, "base_channels": 2, "in_channels": 3, "expects": {"context": 1}},
 }
 SAME = 24
 """Halo of the network that pads with zeros, 22, rounded up to its stride of 4."""
@@ -205,6 +206,14 @@ def test_it_says_what_the_model_says(judged: dict[str, Judged]) -> None:
     readme = item.read("README.md").decode()
     for words in ("A. B., CC BY 3.0", "f1: 0.8750", "CC-BY-4.0", "1 = class 1"):
         assert words in readme
+
+
+def test_slices_as_channels_are_named_and_explained(judged: dict[str, Judged]) -> None:
+    item = judged["context"]
+    (given,) = item.verdict["description"]["inputs"]
+    assert given["axes"][1]["channel_names"] == ["c0 z-1", "c0", "c0 z+1"]
+    assert "mirrored at the ends of the stack" in item.read("README.md").decode()
+    assert "slices" not in judged["valid"].read("README.md").decode()
 
 
 def test_a_license_in_other_words_becomes_a_file(judged: dict[str, Judged]) -> None:

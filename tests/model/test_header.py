@@ -65,6 +65,8 @@ HEADERS: list[tuple[str, Change, str]] = [
     ("bad name", set_header(name="../../etc/passwd"), "name"),
     ("long text", set_header(description="x" * 30_000), "description"),
     ("two names for three", set_architecture(num_classes=3), "2 classes are named"),
+    ("context for one input", lambda p: p.header["input"].update(context=1), "sees 3 slices"),
+    ("much context", lambda p: p.header["input"].update(context=9), "input.context"),
     ("deep net", set_architecture(depth=60), "architecture.depth"),
     ("wide net", set_architecture(base_channels=10**9), "architecture.base_channels"),
     ("wide net in digits", set_architecture(base_channels=10**4000), "architecture.base_channels"),
@@ -112,6 +114,14 @@ def test_a_bad_header_is_named(
     assert parse_model_bytes(parts.assemble(), source="good").header.name == "tiny"
     change(parts)
     assert problem in refused(parts.assemble())
+
+
+def test_a_file_from_before_context_has_none(take_apart: TakeApart) -> None:
+    parts = take_apart()
+    del parts.header["input"]["context"]
+    header = parse_model_bytes(parts.assemble(), source="old").header
+    assert header.input.context == 0
+    assert header.geometry() == header.architecture.geometry()
 
 
 def test_a_repeated_name_is_refused(refused: Callable[..., str], take_apart: TakeApart) -> None:

@@ -144,7 +144,7 @@ def plan_segment(
     if source is None:
         source = open_image(job.input, selection_of(job))
     try:
-        wanted, given = model.header.architecture.in_channels, source.num_channels
+        wanted, given = len(model.header.input.channels), source.num_channels
         if wanted != given:
             raise AxesError(
                 f"{source.name} has {given} channels, the model {model.name} takes {wanted} "
@@ -174,7 +174,7 @@ def _absolute(job: SegmentJob, model: ModelEntry) -> SegmentJob:
 
 
 def _grid(job: SegmentJob, model: ModelEntry, shape: Shape, default_edge: int) -> TileGrid:
-    net = model.header.architecture.geometry()
+    net = model.header.geometry()
     stride = net.stride[-1]
     if job.block_size % stride:
         raise TilingError(
@@ -232,10 +232,11 @@ def estimate(plan: SegmentPlan, batch_size: int = 1) -> Estimate:
         Tiles computed together.
     """
     grid, job = plan.grid, plan.job
-    classes = plan.model.header.architecture.num_classes
     largest = tuple(min(t, -(-n // s) * s) for t, n, s in _tile_limits(grid))
-    tile_pixels = math.prod(grid.net.input_shape(largest))
-    features = plan.model.header.architecture.base_channels * LIVE_FEATURE_MAPS
+    tile_pixels = math.prod(grid.net.input_shape(largest)[-2:])
+    net = plan.model.header.architecture
+    classes = net.num_classes
+    features = net.base_channels * LIVE_FEATURE_MAPS + net.in_channels
     block = math.prod(grid.block_shape)
     labels_in_flight = 4 * block * (1 + (4 * classes if job.probabilities else 0))
     bytes_per_pixel = 1.0

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from napari_unet.core.architecture import Architecture
 from napari_unet.core.classes import FIRST_CLASS, ClassInfo
 from napari_unet.core.normalization import NormalizationMethod
+from napari_unet.core.receptive import NetGeometry, unet_geometry
 from napari_unet.core.settings import Settings
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -16,6 +17,9 @@ SCHEMA_VERSION: Literal[1] = 1
 
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 """A name that is also a file name and a zarr group's name."""
+
+MAX_CONTEXT = 8
+"""Most slices on each side that a network may take as channels."""
 
 Text = Annotated[str, Field(max_length=20_000)]
 """Free text; bounded because it comes from a file."""
@@ -34,12 +38,30 @@ class InputExpectation(Settings):
         Name of the unit as OME-Zarr spells it.
     normalization : {"standardize"}
         How intensities are mapped to network input, over the whole volume.
+    context : int
+        k: each slice is seen with the k slices before and the k after it, as further channels.
+        Beyond the ends of the stack they are mirrored.
     """
 
     channels: tuple[Annotated[str, Field(max_length=64)], ...]
     voxel_size: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = None
     unit: Annotated[str, Field(max_length=32)] | None = None
     normalization: NormalizationMethod = "standardize"
+    context: Annotated[int, Field(ge=0, le=MAX_CONTEXT)] = 0
+
+    def network_channels(self) -> tuple[str, ...]:
+        """Return the meaning of each input of the network, in its order.
+
+        Channel by channel, and for each channel the slices in the order of z; see
+        `napari_unet.core.tiling.slices_as_channels`.
+
+        Examples
+        --------
+        >>> InputExpectation(channels=("EM",), context=1).network_channels()
+        ('EM z-1', 'EM', 'EM z+1')
+        """
+        offsets = range(-self.context, self.context + 1)
+        return tuple(f"{c} z{k:+d}" if k else c for c in self.channels for k in offsets)
 
 
 class ParentModel(Settings):
@@ -115,15 +137,24 @@ class ModelHeader(Settings):
                 f"{len(self.classes)} classes are named, but the network has "
                 f"{self.architecture.num_classes} outputs"
             )
-        if len(self.input.channels) != self.architecture.in_channels:
+        seen = 2 * self.input.context + 1
+        if len(self.input.channels) * seen != self.architecture.in_channels:
             raise ValueError(
-                f"{len(self.input.channels)} channels are named, but the network has "
-                f"{self.architecture.in_channels} inputs"
+                f"{len(self.input.channels)} channels are named, and the network sees {seen} "
+                f"slices of each, but it has {self.architecture.in_channels} inputs"
             )
         names = [item.name for item in self.classes]
         if len(set(names)) != len(names):
             raise ValueError(f"class names {names} are not all different")
         return self
+
+    def geometry(self) -> NetGeometry:
+        """Return halo, stride and legal sizes on (z, y, x) volumes; the halo along z is `context`.
+
+        A tile of one slice reads ``2 * context + 1`` slices.
+        """
+        net = self.architecture
+        return unet_geometry(net.depth, padding=net.padding, context=self.input.context)
 
     def labels(self) -> dict[int, ClassInfo]:
         """Return label value -> class: the k-th class has the label k."""

@@ -61,6 +61,8 @@ class AxisGeometry:
         pooling windows lie otherwise than those of the valid net, so the halo is wider (94
         instead of 92 at depth 4): the same net on *n* voxels equals, inside its halo, the valid
         net on the central *n* - 4.
+    context : int
+        Voxels more on each side that the net takes as channels of its input.
 
     Examples
     --------
@@ -72,6 +74,7 @@ class AxisGeometry:
     kernels: tuple[int, ...]
     pools: tuple[int, ...]
     padding: Padding = "valid"
+    context: int = 0
 
     def __post_init__(self) -> None:
         if len(self.kernels) != len(self.pools) + 1:
@@ -83,6 +86,8 @@ class AxisGeometry:
             raise TilingError(
                 f"kernels {self.kernels} must be odd and poolings {self.pools} positive"
             )
+        if self.context < 0:
+            raise TilingError(f"a context of {self.context} voxels must not be negative")
 
     @property
     def stride(self) -> int:
@@ -100,7 +105,7 @@ class AxisGeometry:
         for kernel, pool in zip(self.kernels, self.pools, strict=False):
             one_way += self._lost_per_pass(kernel) * scale
             scale *= pool
-        valid = 2 * one_way + self._lost_per_pass(self.kernels[-1]) * scale
+        valid = 2 * one_way + self._lost_per_pass(self.kernels[-1]) * scale + self.context
         if self.padding == "valid":
             return valid
         # Shift that puts a same net's pooling windows where the valid net has them.
@@ -114,7 +119,7 @@ class AxisGeometry:
     def _residue(self) -> int:
         """Legal inputs are this number modulo `stride`."""
         if self.padding == "same":
-            return 0
+            return 2 * self.context % self.stride
         return 2 * self.halo + self._output_residue
 
     @property
@@ -195,7 +200,13 @@ FLAT_AXIS_KERNEL = 1
 
 
 def unet_geometry(
-    depth: int, *, padding: Padding = "valid", kernel: int = 3, flat_axes: int = 1, axes: int = 3
+    depth: int,
+    *,
+    padding: Padding = "valid",
+    kernel: int = 3,
+    flat_axes: int = 1,
+    axes: int = 3,
+    context: int = 0,
 ) -> NetGeometry:
     """Return the geometry of a U-Net of `depth` poolings on a volume.
 
@@ -211,7 +222,10 @@ def unet_geometry(
         Leading axes that the network does not look along: 1 for a 2D net on (z, y, x).
     axes : int
         Number of spatial axes.
+    context : int
+        Neighbors on each side along the flat axes that the network takes as channels: the halo of
+        these axes.
     """
-    flat = AxisGeometry((FLAT_AXIS_KERNEL,) * (depth + 1), (1,) * depth, padding)
+    flat = AxisGeometry((FLAT_AXIS_KERNEL,) * (depth + 1), (1,) * depth, padding, context)
     seen = AxisGeometry((kernel,) * (depth + 1), (2,) * depth, padding)
     return NetGeometry((flat,) * flat_axes + (seen,) * (axes - flat_axes))

@@ -25,7 +25,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -275,6 +275,27 @@ def mirror_indices(start: int, stop: int, size: int) -> npt.NDArray[np.intp]:
     period = 2 * (size - 1)
     folded = np.abs(index) % period
     return np.asarray(np.minimum(folded, period - folded), dtype=np.intp)
+
+
+def slices_as_channels(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the input of a 2D network that sees a slice with its neighbors as channels.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        (c, 2k + 1, h, w): a slice with the k before and the k after it.
+
+    Returns
+    -------
+    numpy.ndarray
+        (c * (2k + 1), h, w): channel by channel, and for each channel the slices in the order of z.
+
+    Examples
+    --------
+    >>> slices_as_channels(np.arange(6).reshape(2, 3, 1, 1)).ravel().tolist()
+    [0, 1, 2, 3, 4, 5]
+    """
+    return image.reshape(-1, *image.shape[-2:])
 
 
 def redundancy(tile_shape: Sequence[int], net: NetGeometry) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from napari_unet.core.classes import FIRST_CLASS
+from napari_unet.core.tiling import slices_as_channels
 from napari_unet.errors import BackendError
 from napari_unet.inference.device import AUTOCAST
 
@@ -81,7 +82,8 @@ class Predictor:
         Parameters
         ----------
         images : sequence of ndarray
-            Up to `batch_size` network inputs of one shape, (c, 1, h, w).
+            Up to `batch_size` network inputs of one shape, (c, 2k + 1, h, w): a slice with the k
+            neighbors on each side that the network takes as channels.
         crops : sequence of Box
             Wanted part of each output, (z, y, x).
         probabilities : bool
@@ -97,7 +99,7 @@ class Predictor:
         BackendError
             If the device runs out of memory, or the network answers with NaN or infinity.
         """
-        batch = np.concatenate([image.swapaxes(0, 1) for image in images])
+        batch = np.stack([slices_as_channels(image) for image in images])
         missing = self.batch_size - len(batch)
         if missing > 0:
             batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])

@@ -113,7 +113,7 @@ def package_readme(header: ModelHeader) -> str:
 {header.description}
 
 - classes: {", ".join(f"{k} = {c.name}" for k, c in header.labels().items())}
-- input: {", ".join(header.input.channels)}
+- input: {_channels(header)}
 - pixel size in training: {f"{size} {header.input.unit or ''}".strip() or "unknown"}
 - {_edges(header)}
 - intensities: zero mean and unit standard deviation; napari-unet takes them over the whole
@@ -139,6 +139,18 @@ To validate on your own images, label some of them and compare with the most pro
 The source file of the network, unet.py, is under the BSD 3-Clause license, which it contains.
 The test input is smoothed noise: it shows that numbers are reproduced, not what the model is for.
 """
+
+
+def _channels(header: ModelHeader) -> str:
+    """Say what the channels are; a package cannot say that they are slices of a stack."""
+    names, context = ", ".join(header.input.network_channels()), header.input.context
+    if not context:
+        return names
+    return (
+        f"{names}: each slice of a stack with the {context} before (z-) and the {context} after it "
+        "(z+) as channels, mirrored at the ends of the stack. Put these channels together before "
+        "you run this package, one image per slice; napari-unet does so itself"
+    )
 
 
 def _edges(header: ModelHeader) -> str:
@@ -174,7 +186,7 @@ def _input(header: ModelHeader, facts: PackageFacts) -> dict[str, Any]:
         "id": INPUT_ID,
         "axes": [
             {"type": "batch"},
-            {"type": "channel", "channel_names": list(header.input.channels)},
+            {"type": "channel", "channel_names": list(header.input.network_channels())},
             *({"type": "space", "id": i, "size": size, **_scale(header, i)} for i in "yx"),
         ],
         "data": {"type": "float32"},

@@ -122,7 +122,7 @@ def _properties(header: ModelHeader, sha256: str) -> dict[str, str]:
         "name": header.name,
         "description": header.description,
         "classes": json.dumps({k: item.name for k, item in header.labels().items()}),
-        "channels": json.dumps(header.input.channels),
+        "channels": json.dumps(header.input.network_channels()),
         "voxel_size": json.dumps([header.input.voxel_size, header.input.unit]),
         "edges": json.dumps(edges),
         "preprocessing": "zero mean and unit standard deviation per channel, over the whole image",
