@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_unet.errors import TrainingError
-from napari_unet.training.loss import weighted_cross_entropy
+from napari_unet.training.loss import segmentation_loss
 from napari_unet.training.weight_map import balance_weights
 
 
@@ -36,7 +36,7 @@ def test_equals_its_definition(
         weight = of_class[label - 1] * of_pixel[n, y, x]
         total -= weight * np.log(np.exp(column[label - 1]) / np.exp(column).sum())
         weight_sum += weight
-    loss = weighted_cross_entropy(
+    loss = segmentation_loss(
         logits,
         labels,
         class_weights=torch.from_numpy(of_class),
@@ -48,18 +48,18 @@ def test_equals_its_definition(
 def test_unlabeled_pixels_change_neither_loss_nor_gradient(
     logits: torch.Tensor, labels: torch.Tensor
 ) -> None:
-    loss = weighted_cross_entropy(logits, labels)
+    loss = segmentation_loss(logits, labels)
     (gradient,) = torch.autograd.grad(loss, logits)
     unlabeled = (labels == 0).unsqueeze(1).expand_as(logits)
     other = torch.where(unlabeled, torch.inf, logits.detach()).requires_grad_()
-    other_loss = weighted_cross_entropy(other, labels)
+    other_loss = segmentation_loss(other, labels)
     assert other_loss.item() == loss.item()
     assert not gradient[unlabeled].any()
     assert gradient[~unlabeled].any()
 
 
 def test_nothing_labeled_is_zero_with_zero_gradient(logits: torch.Tensor) -> None:
-    loss = weighted_cross_entropy(logits, torch.zeros(2, 5, 6, dtype=torch.long))
+    loss = segmentation_loss(logits, torch.zeros(2, 5, 6, dtype=torch.long))
     loss.backward()
     assert loss.item() == 0
     assert not logits.grad.any()
@@ -68,8 +68,8 @@ def test_nothing_labeled_is_zero_with_zero_gradient(logits: torch.Tensor) -> Non
 def test_ignoring_is_cropping(logits: torch.Tensor, labels: torch.Tensor) -> None:
     masked = labels.clone()
     masked[..., 3:] = 0
-    cropped = weighted_cross_entropy(logits[..., :3], labels[..., :3])
-    assert weighted_cross_entropy(logits, masked).item() == pytest.approx(cropped.item())
+    cropped = segmentation_loss(logits[..., :3], labels[..., :3])
+    assert segmentation_loss(logits, masked).item() == pytest.approx(cropped.item())
 
 
 @pytest.mark.parametrize("bad", [-1, 4])
@@ -78,12 +78,12 @@ def test_labels_of_no_class_are_refused(
 ) -> None:
     labels[0, 0, 0] = bad
     with pytest.raises(TrainingError, match="1 to 3 for the classes"):
-        weighted_cross_entropy(logits, labels)
+        segmentation_loss(logits, labels)
 
 
 def test_labels_of_another_size_are_refused(logits: torch.Tensor) -> None:
     with pytest.raises(TrainingError, match="do not fit logits"):
-        weighted_cross_entropy(logits, torch.ones(2, 5, 5, dtype=torch.long))
+        segmentation_loss(logits, torch.ones(2, 5, 5, dtype=torch.long))
 
 
 def test_balance_gives_each_class_the_same_share() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -12,11 +12,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """The weights were changed once; `step` counts from 1."""
+    """The weights were changed once.
+
+    Parameters
+    ----------
+    step : int
+        From 1.
+    loss, learning_rate : float
+        Of this step.
+    eta_seconds : float or None
+        Time left, from the pace so far; None until it is known. No part of what the training is:
+        two events that differ in it alone are equal.
+    """
 
     step: int
     loss: float
     learning_rate: float
+    eta_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +50,7 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Training ended before its last step; the network holds the last good weights."""
+    """Training ended before its last step; the network holds the best, or last good, weights."""
 
     step: int
     reason: str

@@ -1,4 +1,4 @@
-"""The paper's loss: pixel-wise softmax and cross-entropy, weighted per pixel."""
+"""The paper's loss: pixel-wise softmax and cross-entropy, weighted per pixel; and soft Dice."""
 
 from __future__ import annotations
 
@@ -13,20 +13,35 @@ from napari_unet.errors import TrainingError
 if TYPE_CHECKING:
     from torch import Tensor
 
+DICE_SMOOTHING = 1e-5
+"""Added to numerator and denominator of Dice; far below the weight of one labeled pixel."""
 
-def weighted_cross_entropy(
+
+def segmentation_loss(
     logits: Tensor,
     labels: Tensor,
     *,
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
+    dice_weight: float = 0.0,
 ) -> Tensor:
-    r"""Return the weighted mean of the cross-entropy over all labeled pixels.
+    r"""Return cross-entropy plus soft Dice: here map, class balance and ignoring meet.
 
-    .. math:: E = -\frac{\sum_x w(x) \log p_{l(x)}(x)}{\sum_x w(x)}
+    Every pixel x has one weight, for both terms:
 
-    with the sums over labeled pixels [1]_, eq. 1; we divide by the sum of the weights, so that the
-    size of a step depends neither on the patch nor on how much of it is labeled.
+    .. math:: w(x) = [l(x) \neq 0] \; w_{class}(l(x)) \; w_{pixel}(x)
+
+    with l(x) its label; where nothing is labeled it is 0, whatever the map says. Then [1]_ [2]_
+
+    .. math::
+
+        E = -\frac{\sum_x w(x) \log p_{l(x)}(x)}{\sum_x w(x)} + \lambda \, \text{mean}_k \left( 1 -
+        \frac{2 \sum_x w(x) p_k(x) y_k(x) + \epsilon}{\sum_x w(x) p_k(x) + \sum_x w(x) y_k(x) +
+        \epsilon} \right)
+
+    with sums over the whole batch; y_k is 1 where the label is k, and the mean is over the classes
+    whose labels have weight. For the paper's sum w_c + w_0 exp(...), give the map of
+    `napari_unet.training.weight_map.pixel_weights` and no class weights.
 
     Parameters
     ----------
@@ -38,6 +53,8 @@ def weighted_cross_entropy(
         (K,) weights of the classes, not negative.
     pixel_weights : Tensor, optional
         (N, H, W) weights of the pixels, not negative.
+    dice_weight : float
+        The factor of the second term.
 
     Returns
     -------
@@ -51,8 +68,21 @@ def weighted_cross_entropy(
 
     References
     ----------
-    .. [1] Ronneberger et al. 2015, sec. 3.
+    .. [1] Ronneberger et al. 2015, sec. 3, eq. 1; we divide by the sum of the weights, so that the
+       size of a step depends neither on the patch nor on how much of it is labeled.
+    .. [2] Milletari et al. 2016, V-Net, sec. 3; without the squares in the denominator.
     """
+    target, weight = _target_and_weight(logits, labels, class_weights, pixel_weights)
+    loss = _cross_entropy(logits, target, weight)
+    if dice_weight:
+        loss = loss + dice_weight * _soft_dice(logits, target, weight)
+    return loss
+
+
+def _target_and_weight(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None, pixel_weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return (N, H, W) class indices from 0, and the weight of each pixel: 0 where unlabeled."""
     classes = logits.shape[1]
     if labels.shape != (logits.shape[0], *logits.shape[2:]):
         raise TrainingError(
@@ -65,14 +95,33 @@ def weighted_cross_entropy(
             f"labels from {int(labels.min())} to {int(labels.max())} do not fit {classes} classes; "
             f"use {UNLABELED} for unlabeled and {FIRST_CLASS} to {classes} for the classes"
         )
-    labeled = labels != UNLABELED
     target = (labels - FIRST_CLASS).clamp_min(0)
-    loss = functional.cross_entropy(logits.float(), target, reduction="none")
-    weight = labeled.to(loss.dtype)
+    weight = (labels != UNLABELED).float()
     if class_weights is not None:
-        weight = weight * class_weights.to(loss)[target]
+        weight = weight * class_weights.to(weight)[target]
     if pixel_weights is not None:
-        weight = weight * pixel_weights.to(loss)
+        weight = weight * pixel_weights.to(weight)
+    return target, weight
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    loss = functional.cross_entropy(logits.float(), target, reduction="none")
     # An infinite loss on a pixel that does not count must not turn the sum into 0 * inf.
     loss = torch.where(weight > 0, loss, torch.zeros_like(loss))
     return (loss * weight).sum() / weight.sum().clamp_min(torch.finfo(loss.dtype).tiny)
+
+
+def _soft_dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    # Before the softmax, or an infinite logit of a pixel that does not count spoils the gradient.
+    counted = torch.where(weight.unsqueeze(1) > 0, logits.float(), 0.0)
+    weighted = counted.softmax(1) * weight.unsqueeze(1)
+    of_pixel = weighted.gather(1, target.unsqueeze(1)).squeeze(1)
+    classes = logits.shape[1]
+    true, both = (
+        torch.stack([values[target == k].sum() for k in range(classes)])
+        for values in (weight, of_pixel)
+    )
+    found = weighted.sum((0, 2, 3))
+    dice = (2 * both + DICE_SMOOTHING) / (found + true + DICE_SMOOTHING)
+    present = true > 0
+    return (present * (1 - dice)).sum() / present.sum().clamp_min(1)
