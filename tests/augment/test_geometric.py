@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
+from napari_unet.augment.chance import Chance
 from napari_unet.augment.geometric import (
     SYMMETRIES,
     GeometricSettings,
@@ -53,7 +54,7 @@ def test_the_identity_copies_and_mirrors(plane: torch.Tensor) -> None:
 
 
 def test_linear_interpolation_is_scipys(plane: torch.Tensor, rng: np.random.Generator) -> None:
-    coordinates = draw_coordinates((64, 64), (20, 30), rng, FREE)
+    coordinates = draw_coordinates((64, 64), (20, 30), Chance.shared(rng), FREE)
     expected = map_coordinates(plane[0].numpy(), coordinates.numpy(), order=1, mode="mirror")
     found = resample_image(plane, coordinates, "linear")[0].numpy()
     assert np.abs(found - expected).max() < 1e-3
@@ -61,7 +62,7 @@ def test_linear_interpolation_is_scipys(plane: torch.Tensor, rng: np.random.Gene
 
 def test_labels_are_the_nearest_and_zero_outside(rng: np.random.Generator) -> None:
     labels = rng.integers(1, 4, (50, 70))
-    coordinates = draw_coordinates((64, 64), (20, 30), rng, FREE)
+    coordinates = draw_coordinates((64, 64), (20, 30), Chance.shared(rng), FREE)
     found = resample_labels(torch.from_numpy(labels), coordinates).numpy()
     y, x = np.rint(coordinates.numpy()).astype(int)
     outside = (y < 0) | (y > 49) | (x < 0) | (x > 69)
@@ -78,7 +79,7 @@ def test_image_and_labels_stay_aligned(settings: GeometricSettings, seed: int) -
     y, x = np.mgrid[:80, :80]
     labels = torch.from_numpy(1 + ((y // 10 + 2 * (x // 10)) % 3))
     image = labels.float()[None]
-    coordinates = draw_coordinates((60, 60), (39.5, 39.5), rng, settings)
+    coordinates = draw_coordinates((60, 60), (39.5, 39.5), Chance.shared(rng), settings)
     moved_image = resample_image(image, coordinates, settings.interpolation)[0]
     moved_labels = resample_labels(labels, coordinates)
     # Within half a pixel of an edge, interpolation and the nearest label may differ.
@@ -90,7 +91,7 @@ def test_image_and_labels_stay_aligned(settings: GeometricSettings, seed: int) -
 
 def test_patches_that_are_not_deformed_lie_on_the_pixel_grid(rng: np.random.Generator) -> None:
     for _ in range(8):
-        coordinates = draw_coordinates((44, 44), (100.5, 80.5), rng, GRID_ONLY)
+        coordinates = draw_coordinates((44, 44), (100.5, 80.5), Chance.shared(rng), GRID_ONLY)
         assert torch.equal(coordinates, coordinates.round())
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from napari_unet.augment.chance import Chance
 from napari_unet.augment.intensity import IntensitySettings, bend, blur, jitter_intensity
 
 OFF = IntensitySettings(gain_sigma=0, offset_sigma=0, gamma_sigma=0, noise_max=0, blur_max=0)
@@ -36,13 +37,14 @@ def test_a_flat_image_stays_flat() -> None:
 
 
 def test_switched_off_it_changes_nothing(image: torch.Tensor, rng: np.random.Generator) -> None:
-    assert torch.allclose(jitter_intensity(image, rng, OFF), image, atol=1e-5)
+    assert torch.allclose(jitter_intensity(image, Chance.shared(rng), OFF), image, atol=1e-5)
 
 
 def test_the_same_generator_gives_the_same_values(image: torch.Tensor) -> None:
     settings = IntensitySettings(share=1)
     before = image.clone()
-    first, second = (jitter_intensity(image, np.random.default_rng(7), settings) for _ in range(2))
+    chances = [Chance.spawned(np.random.default_rng(7)) for _ in range(2)]
+    first, second = (jitter_intensity(image, chance, settings) for chance in chances)
     assert torch.equal(first, second)
     assert not torch.allclose(first, image, atol=0.01)
     assert torch.equal(image, before)
@@ -50,7 +52,7 @@ def test_the_same_generator_gives_the_same_values(image: torch.Tensor) -> None:
 
 def test_gain_and_offset_are_as_wide_as_set(image: torch.Tensor, rng: np.random.Generator) -> None:
     settings = OFF.model_copy(update={"gain_sigma": 0.2, "offset_sigma": 0.3})
-    drawn = [jitter_intensity(image, rng, settings) for _ in range(500)]
+    drawn = [jitter_intensity(image, Chance.shared(rng), settings) for _ in range(500)]
     gains = np.array([float(d.std() / image.std()) for d in drawn])
     offsets = np.array([float(d.mean()) for d in drawn]) - gains * float(image.mean())
     assert np.log(gains).std() == pytest.approx(0.2, rel=0.15)

@@ -24,11 +24,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_unet.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
 CONTROL_POINTS = 3
 """Control points per axis (Ronneberger et al. 2015, sec. 3.1)."""
@@ -43,7 +46,8 @@ def elastic_displacement(
     *,
     sigma: float = DISPLACEMENT_SIGMA,
     points: int = CONTROL_POINTS,
-) -> npt.NDArray[np.float32]:
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """Return a smooth random displacement of every pixel.
 
     Parameters
@@ -56,11 +60,13 @@ def elastic_displacement(
         Standard deviation of each component at the control points, in pixels.
     points : int
         Control points per axis, at least 2.
+    device : torch.device or str
+        Where the displacements are computed and stay.
 
     Returns
     -------
-    numpy.ndarray
-        (2, H, W): displacement along y and along x, in pixels.
+    Tensor
+        (2, H, W) float32: displacement along y and along x, in pixels.
 
     Raises
     ------
@@ -72,12 +78,12 @@ def elastic_displacement(
             f"elastic deformation with sigma {sigma} and {points} control points is not defined; "
             "choose sigma >= 0 and at least 2 control points"
         )
-    return spread_displacement(rng.normal(0, sigma, (2, points, points)), shape)
+    return spread_displacement(rng.normal(0, sigma, (2, points, points)), shape, device)
 
 
 def spread_displacement(
-    control: npt.NDArray[np.floating], shape: Sequence[int]
-) -> npt.NDArray[np.float32]:
+    control: npt.NDArray[np.floating], shape: Sequence[int], device: torch.device | str = "cpu"
+) -> Tensor:
     """Return the bicubic interpolation of displacements at control points to every pixel.
 
     Parameters
@@ -86,16 +92,31 @@ def spread_displacement(
         (2, P, Q) displacements, in pixels, at points spread evenly over the patch, ends included.
     shape : sequence of int
         (H, W) of the patch.
+    device : torch.device or str
+        Where it is computed; only P * H + Q * W numbers are sent there.
 
     Returns
     -------
-    numpy.ndarray
+    Tensor
         (2, H, W) float32: the tensor-product cubic spline through the control points, mirrored at
         the ends.
     """
-    rows = _spline_matrix(control.shape[-2], int(shape[-2]))
-    columns = _spline_matrix(control.shape[-1], int(shape[-1]))
-    return np.asarray(rows @ control @ columns.T, dtype=np.float32)
+    dtype = exact_float(device)
+    along_y = _spline_matrix(control.shape[-2], int(shape[-2])) @ control
+    at_rows = torch.tensor(along_y, dtype=dtype, device=device)
+    columns = torch.tensor(
+        _spline_matrix(control.shape[-1], int(shape[-1])), dtype=dtype, device=device
+    )
+    # No matrix product: a GPU may be set to compute those with 10 bits.
+    spread = at_rows[:, :, 0, None] * columns[:, 0]
+    for k in range(1, control.shape[-1]):
+        spread = torch.addcmul(spread, at_rows[:, :, k, None], columns[:, k])
+    return spread.to(torch.float32)
+
+
+def exact_float(device: torch.device | str) -> torch.dtype:
+    """Return the type in which positions are computed: the widest that the device has."""
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 
 @lru_cache(maxsize=32)

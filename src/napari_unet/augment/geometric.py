@@ -2,7 +2,8 @@
 
 All of them are composed into one map, ``coordinates``: where in the source plane each pixel of the
 patch is taken from. Image, labels and weights are read through the same map, so they stay aligned
-by construction, and the image is interpolated once only. Missing image is mirrored (Ronneberger et
+by construction, and the image is interpolated once only. The map is computed where the tensors
+are; only the few numbers that were drawn are sent there. Missing image is mirrored (Ronneberger et
 al. 2015, Fig. 2); labels and weights from outside the plane are 0, i.e. ignored: a mirrored label
 is no truth.
 """
@@ -18,7 +19,11 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from napari_unet.augment.elastic import DISPLACEMENT_SIGMA, elastic_displacement
+from napari_unet.augment.elastic import (
+    DISPLACEMENT_SIGMA,
+    elastic_displacement,
+    exact_float,
+)
 from napari_unet.core.settings import Settings
 from napari_unet.errors import ConfigError
 
@@ -26,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
+
+    from napari_unet.augment.chance import Chance
 
 SYMMETRIES = 8
 """Flips and quarter turns of a square: the dihedral group D4."""
@@ -83,8 +90,9 @@ def symmetry_matrix(index: int) -> npt.NDArray[np.float64]:
 def draw_coordinates(
     shape: Sequence[int],
     center: Sequence[float],
-    rng: np.random.Generator,
+    chance: Chance,
     settings: GeometricSettings,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Return where a randomly moved patch takes its pixels from.
 
@@ -94,10 +102,12 @@ def draw_coordinates(
         (H, W) of the patch.
     center : sequence of float
         (y, x) in the source plane, in pixels, of the middle of the patch.
-    rng : numpy.random.Generator
+    chance : Chance
         Source of chance.
     settings : GeometricSettings
         What may happen.
+    device : torch.device or str
+        Where the positions are computed and stay.
 
     Returns
     -------
@@ -105,22 +115,26 @@ def draw_coordinates(
         (2, H, W) float32 positions (y, x) in the source plane, in pixels. With a center of whole
         numbers (of halves for even edges), patches that are not deformed lie on the pixel grid.
     """
-    matrix = symmetry_matrix(int(rng.integers(SYMMETRIES)) if settings.symmetries else 0)
-    displacement: npt.NDArray[np.float32] | None = None
-    if rng.random() < settings.free_share:
-        angle = rng.uniform(0, 2 * math.pi)
-        scale = math.exp(rng.normal(0, settings.scale_sigma))
+    turn = int(chance.symmetry.integers(SYMMETRIES)) if settings.symmetries else 0
+    matrix = symmetry_matrix(turn)
+    displacement: Tensor | None = None
+    if chance.free.random() < settings.free_share:
+        angle = chance.rotation.uniform(0, 2 * math.pi)
+        scale = math.exp(chance.scale.normal(0, settings.scale_sigma))
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         matrix = np.array([[cos, -sin], [sin, cos]]) @ matrix
-        displacement = elastic_displacement(shape, rng, sigma=settings.elastic_sigma)
-    return affine_coordinates(shape, center, matrix, displacement)
+        displacement = elastic_displacement(
+            shape, chance.elastic, sigma=settings.elastic_sigma, device=device
+        )
+    return affine_coordinates(shape, center, matrix, displacement, device)
 
 
 def affine_coordinates(
     shape: Sequence[int],
     center: Sequence[float],
     matrix: npt.NDArray[np.float64],
-    displacement: npt.NDArray[np.float32] | None = None,
+    displacement: Tensor | None = None,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Return ``center + matrix @ (p - middle + displacement(p))`` for each pixel p of a patch.
 
@@ -132,19 +146,26 @@ def affine_coordinates(
         (y, x) of the middle of the patch in the source plane, in pixels.
     matrix : numpy.ndarray
         (2, 2), acting on (y, x).
-    displacement : numpy.ndarray, optional
-        (2, H, W), in pixels.
+    displacement : Tensor, optional
+        (2, H, W), in pixels, on `device`.
+    device : torch.device or str
+        Where it is computed.
 
     Returns
     -------
     Tensor
         (2, H, W) float32.
     """
-    offsets = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij"))
+    dtype = exact_float(device)
+    y, x = (torch.arange(n, dtype=dtype, device=device) - (n - 1) / 2 for n in shape)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
     if displacement is not None:
-        offsets = offsets + displacement
-    moved = np.einsum("ij,jhw->ihw", matrix, offsets) + np.reshape(center, (2, 1, 1))
-    return torch.from_numpy(moved.astype(np.float32))
+        rows, columns = rows + displacement[0], columns + displacement[1]
+    moved = [
+        float(a) * rows + float(b) * columns + float(middle)
+        for (a, b), middle in zip(matrix, center, strict=True)
+    ]
+    return torch.stack(moved).to(torch.float32)
 
 
 def resample_image(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch.nn import functional
@@ -15,8 +16,9 @@ from torch.nn import functional
 from napari_unet.core.settings import Settings
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
+
+    from napari_unet.augment.chance import Chance
 
 BLUR_RADIUS_IN_SIGMAS = 3
 """Where the Gaussian of the blur is cut off."""
@@ -52,16 +54,14 @@ class IntensitySettings(Settings):
     share: Annotated[float, Field(ge=0, le=1)] = 0.25
 
 
-def jitter_intensity(
-    image: Tensor, rng: np.random.Generator, settings: IntensitySettings
-) -> Tensor:
+def jitter_intensity(image: Tensor, chance: Chance, settings: IntensitySettings) -> Tensor:
     """Return the image with other gray values; positions stay.
 
     Parameters
     ----------
     image : Tensor
-        (C, H, W) float32, standardized.
-    rng : numpy.random.Generator
+        (C, H, W) float32, standardized, on any device.
+    chance : Chance
         Source of chance.
     settings : IntensitySettings
         What may happen.
@@ -69,18 +69,32 @@ def jitter_intensity(
     Returns
     -------
     Tensor
-        (C, H, W) float32; the argument is left as it is.
+        (C, H, W) float32 on the same device; the argument is left as it is.
     """
-    blur_sigma = rng.uniform(0, settings.blur_max) if rng.random() < settings.share else 0.0
-    noise_sigma = rng.uniform(0, settings.noise_max) if rng.random() < settings.share else 0.0
-    gamma = math.exp(rng.normal(0, settings.gamma_sigma))
-    gain = math.exp(rng.normal(0, settings.gain_sigma))
-    offset = rng.normal(0, settings.offset_sigma)
+    blur_sigma = _draw_strength(chance.blur, settings.blur_max, settings.share)
+    noise_sigma = _draw_strength(chance.noise, settings.noise_max, settings.share)
+    gamma = math.exp(chance.gamma.normal(0, settings.gamma_sigma))
+    gain = math.exp(chance.gain.normal(0, settings.gain_sigma))
+    offset = chance.offset.normal(0, settings.offset_sigma)
     changed = bend(blur(image, blur_sigma), gamma) * gain + offset
     if noise_sigma > 0:
-        noise = rng.standard_normal(tuple(image.shape), dtype="float32")
-        changed = changed + noise_sigma * torch.from_numpy(noise).to(image.device)
+        changed = changed + noise_sigma * white_noise(image, chance.noise)
     return changed
+
+
+def _draw_strength(rng: np.random.Generator, maximum: float, share: float) -> float:
+    return rng.uniform(0, maximum) if rng.random() < share else 0.0
+
+
+def white_noise(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return Gaussian noise of standard deviation 1, of the shape and on the device of an image.
+
+    A GPU draws it itself, seeded by `rng`: other values than on the CPU, as strong.
+    """
+    if image.device.type == "cpu":
+        return torch.from_numpy(rng.standard_normal(tuple(image.shape), dtype=np.float32))
+    generator = torch.Generator(image.device).manual_seed(int(rng.integers(2**63)))
+    return torch.randn(image.shape, generator=generator, device=image.device)
 
 
 def bend(image: Tensor, gamma: float) -> Tensor:

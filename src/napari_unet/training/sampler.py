@@ -1,18 +1,4 @@
-"""Random training patches: large tiles, with a mirrored border where the image ends.
-
-::
-
-    +---------------------------+   image patch: the network's input; may reach outside the plane,
-    |  halo                     |   where the image is mirrored
-    |    +-----------------+    |
-    |    |  labels: the    |    |   label patch: the network's output; outside the plane it is
-    |    |  output         |    |   unlabeled, i.e. ignored
-    |    +-----------------+    |
-    +---------------------------+
-
-Few large patches are better than many small ones (Ronneberger et al. 2015, sec. 3): the halo costs
-as much for a small patch as for a large one.
-"""
+"""Random training patches of planes that are held in memory."""
 
 from __future__ import annotations
 
@@ -23,15 +9,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from napari_unet.augment.geometric import (
-    GeometricSettings,
-    draw_coordinates,
-    resample_image,
-    resample_labels,
-)
-from napari_unet.augment.intensity import IntensitySettings, jitter_intensity
-from napari_unet.core.settings import Settings
+from napari_unet.augment.chance import Chance
+from napari_unet.augment.geometric import draw_coordinates
 from napari_unet.errors import TrainingError
+from napari_unet.training.patches import AugmentationSettings, Crop, Patch, PatchFrame, cut_patch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,10 +21,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from napari_unet.core.boxes import Shape
     from napari_unet.core.receptive import NetGeometry
 
 
-class SamplerSettings(Settings):
+class SamplerSettings(AugmentationSettings):
     """How patches are drawn.
 
     Parameters
@@ -53,13 +35,11 @@ class SamplerSettings(Settings):
     batch_size : int
         Patches per step.
     geometric, intensity
-        What is changed at random.
+        What is changed at random; see `AugmentationSettings`.
     """
 
     output_edge: Annotated[int, Field(ge=1)] = 196
     batch_size: Annotated[int, Field(ge=1)] = 1
-    geometric: GeometricSettings = GeometricSettings()
-    intensity: IntensitySettings = IntensitySettings()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,8 +103,44 @@ class Batch:
     weights: Tensor | None
 
 
+def stack_patches(patches: Sequence[Patch], *, weighted: bool) -> Batch:
+    """Return the batch of patches of one size; without weights if they are all 1 anyway."""
+    return Batch(
+        torch.stack([patch.image for patch in patches]),
+        torch.stack([patch.labels for patch in patches]),
+        torch.stack([patch.weights for patch in patches]) if weighted else None,
+    )
+
+
+def normalize_shares(shares: Sequence[float], what: str) -> npt.NDArray[np.float64]:
+    """Return shares as probabilities.
+
+    Parameters
+    ----------
+    shares : sequence of float
+        How often to draw from each thing, relative to the others.
+    what : str
+        What is drawn from, in the plural, for the message.
+
+    Raises
+    ------
+    TrainingError
+        If there is none with a positive share, or one with a negative share.
+    """
+    values = np.array(shares, dtype=np.float64)
+    if not len(values) or (values < 0).any() or not 0 < values.sum() < np.inf:
+        raise TrainingError(
+            f"{what} with the shares {values.tolist()} cannot be drawn from; "
+            f"give at least one of the {what} a positive share and none a negative one"
+        )
+    return np.asarray(values / values.sum())
+
+
 class PatchSampler:
     """Draws random, augmented patches; the same generator gives the same patches.
+
+    One generator is drawn from in a fixed order, which bundled models depend on: their recipes
+    repeat bit for bit.
 
     Parameters
     ----------
@@ -144,51 +160,34 @@ class PatchSampler:
     def __init__(
         self, stacks: Sequence[LabeledPlanes], geometry: NetGeometry, settings: SamplerSettings
     ) -> None:
-        shares = np.array([stack.share for stack in stacks], dtype=np.float64)
-        if not len(shares) or (shares < 0).any() or not shares.sum() > 0:
-            raise TrainingError(
-                f"stacks with the shares {shares.tolist()} cannot be drawn from; "
-                "give at least one stack with a positive share and none with a negative one"
-            )
+        self._shares = normalize_shares([stack.share for stack in stacks], "stacks")
         self.stacks = tuple(stacks)
         self.settings = settings
-        self._shares = shares / shares.sum()
-        wanted = (1, settings.output_edge, settings.output_edge)
-        self.input_shape = geometry.input_shape(wanted)[1:]
-        self._halo = geometry.halo[1:]
-        self._stride = geometry.stride[1:]
+        self.frame = PatchFrame.fitting(geometry, settings.output_edge)
         self._weighted = any(stack.weights is not None for stack in stacks)
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape (y, x) of the image patch."""
+        return self.frame.input_shape
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Return the next batch."""
         patches = [self._draw_patch(rng) for _ in range(self.settings.batch_size)]
-        images, labels, weights = zip(*patches, strict=True)
-        return Batch(
-            torch.stack(images),
-            torch.stack(labels),
-            torch.stack(weights) if self._weighted else None,
-        )
+        return stack_patches(patches, weighted=self._weighted)
 
-    def _draw_patch(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw_patch(self, rng: np.random.Generator) -> Patch:
         stack = self.stacks[rng.choice(len(self.stacks), p=self._shares)]
         plane = int(rng.integers(stack.labels.shape[0]))
-        coordinates = draw_coordinates(
-            self.input_shape,
-            self._draw_center(stack.labels.shape[1:], rng),
-            rng,
-            self.settings.geometric,
-        )
-        image = resample_image(
+        center = self._draw_center(stack.labels.shape[1:], rng)
+        chance = Chance.shared(rng)
+        coordinates = draw_coordinates(self.input_shape, center, chance, self.settings.geometric)
+        crop = Crop(
             torch.tensor(stack.image[:, plane]),
-            coordinates,
-            self.settings.geometric.interpolation,
+            torch.from_numpy(stack.labels[plane].astype(np.int64)),
+            None if stack.weights is None else torch.tensor(stack.weights[plane]),
         )
-        inner = coordinates[(slice(None), *(slice(h, -h or None) for h in self._halo))]
-        labels = resample_labels(torch.from_numpy(stack.labels[plane].astype(np.int64)), inner)
-        weights = torch.ones(labels.shape)
-        if stack.weights is not None:
-            weights = resample_labels(torch.tensor(stack.weights[plane]), inner)
-        return jitter_intensity(image, rng, self.settings.intensity), labels, weights
+        return cut_patch(crop, coordinates, self.frame, chance, self.settings)
 
     def _draw_center(
         self, plane_shape: Sequence[int], rng: np.random.Generator
@@ -199,7 +198,7 @@ class PatchSampler:
         under all pooling grids.
         """
         center = []
-        sizes = zip(plane_shape, self.input_shape, self._halo, self._stride, strict=True)
+        sizes = zip(plane_shape, self.input_shape, self.frame.halo, self.frame.stride, strict=True)
         for size, edge, halo, stride in sizes:
             play = max((size - (edge - 2 * halo)) // 2, 0) + stride // 2
             to_grid = (edge - 1) % 2 / 2
