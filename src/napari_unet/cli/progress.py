@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from napari_unet.cli.describe_training import describe_training
 from napari_unet.core.events import (
     AlreadyDone,
     Cancelled,
@@ -19,10 +20,13 @@ from napari_unet.core.events import (
     Warned,
     event_to_json,
 )
+from napari_unet.core.train_events import TrainingFinished, TrainingStarted
+from napari_unet.training.events import StepDone
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from napari_unet.app.train import TrainEvent
     from napari_unet.core.events import JobEvent
 
 ProgressKind = Literal["auto", "bar", "json", "none"]
@@ -31,11 +35,15 @@ ProgressKind = Literal["auto", "bar", "json", "none"]
 class Reporter(Protocol):
     """Shows the events of one or several jobs."""
 
-    def show(self, event: JobEvent) -> None:
+    def show(self, event: JobEvent | TrainEvent) -> None:
         """Show an event."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+
+
+ENDS = Finished | Cancelled | Failed | AlreadyDone | TrainingFinished
+"""Events after which the bar goes."""
 
 
 def make_reporter(kind: ProgressKind) -> Reporter:
@@ -55,7 +63,7 @@ class JsonReporter:
     def __init__(self) -> None:
         self._open = True
 
-    def show(self, event: JobEvent) -> None:
+    def show(self, event: JobEvent | TrainEvent) -> None:
         """Print an event. When nobody listens any more the job goes on in silence."""
         if not self._open:
             return
@@ -76,7 +84,7 @@ class MessageReporter:
     def __init__(self, *, only_problems: bool = False) -> None:
         self._only_problems = only_problems
 
-    def show(self, event: JobEvent) -> None:
+    def show(self, event: JobEvent | TrainEvent) -> None:
         """Print an event that is worth a line."""
         line = describe(event)
         if line and (not self._only_problems or isinstance(event, Warned | Failed | Cancelled)):
@@ -112,9 +120,10 @@ class BarReporter:
         )
         self._task: TaskID | None = None
         self._began = 0.0
+        self._budget: float | None = None
         self._progress.start()
 
-    def show(self, event: JobEvent) -> None:
+    def show(self, event: JobEvent | TrainEvent) -> None:
         """Move the bar, or print a line above it."""
         match event:
             case StageChanged(stage=stage):
@@ -126,10 +135,17 @@ class BarReporter:
                 self._update(completed=done, rate=_rate(done, time.monotonic() - self._began))
             case PyramidProgress(done=done, total=total):
                 self._update(completed=done, total=total, rate="")
+            case TrainingStarted(steps=steps, seconds=seconds, first_step=first):
+                self._began, self._budget = time.monotonic(), seconds
+                self._update(total=steps or seconds or 0, completed=first if steps else 0)
+                self._console.print(describe(event), markup=False, highlight=False)
+            case StepDone(step=step, loss=loss):
+                spent = step if self._budget is None else time.monotonic() - self._began
+                self._update(completed=spent, rate=f"step {step}, loss {loss:.3f}")
             case _:
                 if line := describe(event):
                     self._console.print(line, markup=False, highlight=False)
-                    if isinstance(event, Finished | Cancelled | Failed | AlreadyDone):
+                    if isinstance(event, ENDS):
                         self._drop()
 
     def close(self) -> None:
@@ -153,7 +169,7 @@ class BarReporter:
             self._task = None
 
 
-def describe(event: JobEvent) -> str | None:
+def describe(event: JobEvent | TrainEvent) -> str | None:
     """Return an event in a sentence, or None when it is not worth one."""
     match event:
         case JobStarted():
@@ -180,7 +196,7 @@ def describe(event: JobEvent) -> str | None:
         case Failed():
             return f"error: {event.message}"
         case _:
-            return None
+            return describe_training(event)
 
 
 def _rate(pixels: int, seconds: float) -> str:

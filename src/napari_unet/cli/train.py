@@ -25,11 +25,15 @@ def train(
     ctx: typer.Context,
     images: Annotated[
         list[str] | None,
-        typer.Option("--image", help="Image, or folder of images; once for each --labels."),
+        typer.Option(
+            "--image", metavar="PATH", help="Image, or folder of images; once for each --labels."
+        ),
     ] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option("--labels", help="Label image of the --image in the same place, or folder."),
+        typer.Option(
+            "--labels", metavar="PATH", help="Labels of the --image in the same place, or folder."
+        ),
     ] = None,
     label_kind: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -207,4 +208,6 @@ def event_to_json(event: DataclassInstance) -> dict[str, Any]:
     >>> event_to_json(Paused(True))
     {'event': 'paused', 'paused': True}
     """
-    return {"event": event_name(event), **dataclasses.asdict(event)}
+    fields = dataclasses.asdict(event)
+    plain = {key: str(value) if isinstance(value, Path) else value for key, value in fields.items()}
+    return {"event": event_name(event), **plain}
