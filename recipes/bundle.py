@@ -30,7 +30,7 @@ from score import TEST_SLICES, score_probabilities
 from napari_unet.app.segment import run_job
 from napari_unet.core.architecture import Architecture
 from napari_unet.core.classes import ClassInfo
-from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
+from napari_unet.core.header import InputExpectation, ModelHeader, ParentModel, Provenance
 from napari_unet.core.job import SegmentJob
 from napari_unet.model.weights import save_model
 
@@ -39,11 +39,15 @@ CLASSES = (
     ClassInfo(name="membrane", color="#ffb000"),
 )
 
-DATA = (
+ATTRIBUTION = (
     "FIB-SEM of the Drosophila medulla, 10 nm isotropic, 250 x 250 x 160 voxels with neuron "
     "bodies: janelia-flyem/neuroproof_examples, training_sample2 (Janelia FlyEM), CC BY 3.0. "
-    "Membranes were derived from the borders between bodies. Slices {train[0]}-{last_train} were "
-    "learnt from (xy, xz and yz planes), {validation[0]}-{last_validation} selected the weights."
+    "Membranes were derived from the borders between bodies"
+)
+
+DATA = (
+    ATTRIBUTION + ". Slices {train[0]}-{last_train} were learnt from (xy, xz and yz planes, means "
+    "of 3 slices), {validation[0]}-{last_validation} selected the weights."
 )
 
 CONDITIONS = (
@@ -71,6 +75,7 @@ def make_header(config: dict[str, Any], recipe: str, scores: dict[str, float]) -
         | {"numpy": np.__version__, "python": platform.python_version()},
         scores=scores,
         score_conditions=CONDITIONS.format(first=TEST_SLICES[0], last=TEST_SLICES[1] - 1),
+        parent=ParentModel.parse(config["start"], source="[start]") if "start" in config else None,
     )
     return ModelHeader(
         name="em-membranes",

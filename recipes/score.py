@@ -18,18 +18,18 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from em_volume import (
-    INTERIOR,
     MEMBRANE,
+    DataSettings,
     membrane_labels,
     predict_slices,
     predictor,
     read_slices,
     standardize,
+    true_objects,
+    with_neighbors,
 )
-from skimage.measure import label
 
 from napari_unet.labels.watershed import watershed_slices
 from napari_unet.metrics.boundary import boundary_score
@@ -37,6 +37,7 @@ from napari_unet.metrics.partition import partition_score
 from napari_unet.model.unet import UNet
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
     from em_volume import Predict
 
@@ -47,28 +48,25 @@ TOLERANCE = 2
 """Of the boundary score, in pixels."""
 
 
-def true_objects(
-    bodies: npt.NDArray[Any], labels: npt.NDArray[np.uint8]
-) -> npt.NDArray[np.integer[Any]]:
-    """Return the connected parts of the bodies in each slice, 0 on membranes."""
-    parts = [label(plane, background=0, connectivity=1) for plane in bodies]
-    return np.where(labels == INTERIOR, np.stack(parts), 0)
-
-
-def score(predict: Predict, data: Path, first: int, stop: int) -> dict[str, float]:
-    """Return the scores of a prediction on slices ``first .. stop - 1``.
+def score(
+    predict: Predict, data: Path, slices: tuple[int, int] = TEST_SLICES, *, context: int = 0
+) -> dict[str, float]:
+    """Return the scores of a prediction on slices of the volume.
 
     Parameters
     ----------
     predict : callable
-        Takes a standardized slice (Y, X) and returns probabilities (classes, Y, X).
+        Takes a standardized slice (C, Y, X) and returns probabilities (classes, Y, X).
     data : Path
         Folder of ``raw.tif`` and ``bodies.tif``.
-    first, stop : int
-        Range of slices.
+    slices : (int, int)
+        First slice and the one after the last.
+    context : int
+        Neighboring slices on each side that the network takes as channels.
     """
-    raw, bodies = read_slices(data, first, stop)
-    return score_probabilities(predict_slices(predict, standardize(raw)), bodies)
+    raw, bodies = read_slices(data, *slices)
+    image = with_neighbors(standardize(raw), context)
+    return score_probabilities(predict_slices(predict, image), bodies)
 
 
 def score_probabilities(
@@ -107,7 +105,9 @@ def main() -> None:
     config = tomllib.loads(options.config.read_text(encoding="utf-8"))
     net = UNet(**config["network"]).eval()
     net.load_state_dict(torch.load(options.weights, map_location="cpu", weights_only=True))
-    print(json.dumps(score(predictor(net), options.data, *options.slices), indent=2))
+    context = DataSettings.parse(config["data"], source="[data]").context
+    scores = score(predictor(net), options.data, tuple(options.slices), context=context)
+    print(json.dumps(scores, indent=2))
 
 
 if __name__ == "__main__":
