@@ -56,16 +56,42 @@ def balance_weights(
         If no pixel is labeled.
     """
     counts = np.bincount(labels.ravel(), minlength=num_classes + FIRST_CLASS)
-    counts = counts[FIRST_CLASS : num_classes + FIRST_CLASS].astype(np.float64)
-    total = counts.sum()
-    if total == 0:
+    counts = counts[FIRST_CLASS : num_classes + FIRST_CLASS]
+    if not counts.any():
         raise TrainingError(
             f"no pixel of the labels (shape {labels.shape}) is annotated; paint some pixels first"
         )
-    weights = np.divide(total, counts, out=np.zeros_like(counts), where=counts > 0) ** power
-    weights[counts == 0] = 0
-    mean = (weights * counts).sum() / total
+    return balance_counts(counts, power=power)
+
+
+def balance_counts(counts: npt.ArrayLike, *, power: float = 1.0) -> npt.NDArray[np.float32]:
+    """Return `balance_weights` of classes that are labeled so many times.
+
+    Parameters
+    ----------
+    counts : array of int
+        (num_classes,): labeled pixels of each class; at least one is not 0.
+    power : float
+        As for `balance_weights`.
+
+    Raises
+    ------
+    TrainingError
+        If all are 0.
+    """
+    numbers = np.asarray(counts).astype(np.float64)
+    total = numbers.sum()
+    if total == 0:
+        raise TrainingError("no pixel is annotated; paint some pixels first")
+    weights = np.divide(total, numbers, out=np.zeros_like(numbers), where=numbers > 0) ** power
+    weights[numbers == 0] = 0
+    mean = (weights * numbers).sum() / total
     return np.asarray(weights / mean, dtype=np.float32)
+
+
+def border_reach(sigma: float) -> int:
+    """Return how far from an object its border weight is not 0, in pixels."""
+    return math.ceil(sigma * math.sqrt(-2 * math.log(NEGLIGIBLE)))
 
 
 def border_weights(
@@ -95,7 +121,7 @@ def border_weights(
     ----------
     .. [1] Ronneberger et al. 2015, eq. 2.
     """
-    reach = math.ceil(sigma * math.sqrt(-2 * math.log(NEGLIGIBLE)))
+    reach = border_reach(sigma)
     nearest, second_nearest = (np.full(instances.shape, np.inf) for _ in range(2))
     for number, found in enumerate(ndimage.find_objects(instances), start=1):
         if found is None:
