@@ -107,3 +107,25 @@ def test_one_pixel_wide_planes_can_be_read() -> None:
     coordinates = affine_coordinates((5, 5), (0, 3), np.eye(2))
     found = resample_image(torch.full((1, 1, 7), 3.0), coordinates)
     assert torch.allclose(found, torch.tensor(3.0), atol=1e-5)
+
+
+def test_what_is_on_a_device_stays_there() -> None:
+    """Tensors of the device "meta" hold no numbers: every copy to the host would raise."""
+    chance = Chance.spawned(np.random.default_rng(1))
+    coordinates = draw_coordinates((30, 40), (20, 30), chance, FREE, "meta")
+    image = resample_image(torch.empty(2, 50, 70, device="meta"), coordinates)
+    labels = resample_labels(torch.empty(50, 70, dtype=torch.uint8, device="meta"), coordinates)
+    assert (coordinates.device.type, coordinates.shape) == ("meta", (2, 30, 40))
+    assert (image.device.type, image.shape) == ("meta", (2, 30, 40))
+    assert (labels.device.type, labels.shape, labels.dtype) == ("meta", (30, 40), torch.uint8)
+
+
+def test_switching_elastic_off_keeps_angle_and_scale() -> None:
+    def corners(sigma: float) -> np.ndarray:
+        settings = GeometricSettings(free_share=1, elastic_sigma=sigma, scale_sigma=0.3)
+        chance = Chance.spawned(np.random.default_rng(3))
+        return draw_coordinates((41, 41), (20, 20), chance, settings)[:, ::40, ::40].numpy()
+
+    small, none = corners(1e-3), corners(0.0)
+    assert np.abs(small - none).max() < 0.01
+    assert np.linalg.norm(none[:, 0, 0] - none[:, 0, 1]) != pytest.approx(40)

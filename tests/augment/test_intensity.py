@@ -8,7 +8,13 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_unet.augment.chance import Chance
-from napari_unet.augment.intensity import IntensitySettings, bend, blur, jitter_intensity
+from napari_unet.augment.intensity import (
+    IntensitySettings,
+    bend,
+    blur,
+    jitter_intensity,
+    white_noise,
+)
 
 OFF = IntensitySettings(gain_sigma=0, offset_sigma=0, gamma_sigma=0, noise_max=0, blur_max=0)
 
@@ -57,3 +63,18 @@ def test_gain_and_offset_are_as_wide_as_set(image: torch.Tensor, rng: np.random.
     offsets = np.array([float(d.mean()) for d in drawn]) - gains * float(image.mean())
     assert np.log(gains).std() == pytest.approx(0.2, rel=0.15)
     assert offsets.std() == pytest.approx(0.3, rel=0.15)
+
+
+def test_a_device_changes_its_own_images() -> None:
+    """On the device "meta" every copy to the host would raise; noise needs a real generator."""
+    settings = IntensitySettings(share=1, noise_max=0)
+    image = torch.empty(2, 40, 50, device="meta")
+    changed = jitter_intensity(image, Chance.spawned(np.random.default_rng(7)), settings)
+    assert (changed.device.type, changed.shape) == ("meta", image.shape)
+
+
+def test_noise_is_white_and_of_standard_deviation_one(rng: np.random.Generator) -> None:
+    noise = white_noise(torch.zeros(2, 100, 100), rng)
+    assert noise.dtype == torch.float32
+    assert float(noise.std()) == pytest.approx(1, abs=0.02)
+    assert abs(float((noise[:, 1:] * noise[:, :-1]).mean())) < 0.03

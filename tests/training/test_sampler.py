@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_unet.augment.geometric import GeometricSettings
 from napari_unet.augment.intensity import IntensitySettings
@@ -107,3 +108,62 @@ def test_what_cannot_be_learnt_from_is_refused(rng: np.random.Generator) -> None
         stacks = [LabeledPlanes(image, np.ones((2, 9, 9), np.uint8), s) for s in shares]
         with pytest.raises(TrainingError, match="positive share"):
             PatchSampler(stacks, GEOMETRY, settings())
+
+
+def drawn_in_order(
+    planes: LabeledPlanes, shape: tuple[int, int], rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return image and labels of a patch, by SciPy, with chance in the order of the recipes."""
+    rng.choice(1, p=[1.0])
+    plane = int(rng.integers(len(planes.labels)))
+    center = []
+    for size, edge in zip(planes.labels.shape[1:], shape, strict=True):
+        (halo,), (stride,) = set(GEOMETRY.halo[1:]), set(GEOMETRY.stride[1:])
+        play = max((size - edge + 2 * halo) // 2, 0) + stride // 2
+        center.append((size - 1) // 2 + int(rng.integers(-play, play + 1)) + (edge - 1) % 2 / 2)
+    symmetry = int(rng.integers(8))
+    matrix = np.diag([-1.0, 1.0]) if symmetry > 3 else np.eye(2)
+    matrix = np.linalg.matrix_power([[0, -1], [1, 0]], symmetry % 4) @ matrix
+    rng.random()
+    angle, scale = rng.uniform(0, 2 * np.pi), np.exp(rng.normal(0, 0.1))
+    matrix = (
+        scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ matrix
+    )
+    control = rng.normal(0, 10, (2, 3, 3))
+    knots = np.stack(np.meshgrid(*(np.linspace(0, 2, n) for n in shape), indexing="ij"))
+    moved = np.stack([map_coordinates(c, knots, order=3, mode="mirror") for c in control])
+    moved += np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in shape), indexing="ij"))
+    at = np.tensordot(matrix, moved, 1) + np.reshape(center, (2, 1, 1))
+    image = map_coordinates(planes.image[0, plane], at, order=1, mode="mirror")
+    inner = np.rint(at[:, halo:-halo, halo:-halo]).astype(int)
+    labels = map_coordinates(planes.labels[plane], inner, order=0, mode="constant", cval=0)
+
+    sigma = rng.uniform(0, 1.5) if rng.random() < 1 else 0.0
+    noise = rng.uniform(0, 0.3) if rng.random() < 1 else 0.0
+    gamma, gain = (np.exp(rng.normal(0, s)) for s in (0.2, 0.15))
+    offset = rng.normal(0, 0.2)
+    image = gaussian_filter(image, sigma, radius=int(np.ceil(3 * sigma)), mode="mirror")
+    low, extent = image.min(), np.ptp(image)
+    image = (((image - low) / extent) ** gamma * extent + low) * gain + offset
+    return image + noise * rng.standard_normal((1, *shape), dtype=np.float32)[0], labels
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_recipes_draw_the_same_patches_for_ever(seed: int) -> None:
+    """Bundled models repeat from their seeds, so what is drawn, and in which order, is fixed."""
+    rng = np.random.default_rng(100 + seed)
+    labels = gaussian_filter(rng.normal(size=(3, 50, 60)), (0, 4, 4)) > 0
+    image = gaussian_filter(rng.normal(size=(1, 3, 50, 60)), (0, 0, 1, 1))
+    planes = LabeledPlanes(image.astype(np.float32), labels.astype(np.uint8))
+    drawn = SamplerSettings(
+        output_edge=30,
+        geometric=GeometricSettings(free_share=1, scale_sigma=0.1, interpolation="linear"),
+        intensity=IntensitySettings(blur_max=1.5, share=1),
+    )
+    sampler = PatchSampler([planes], GEOMETRY, drawn)
+    batch = sampler.draw(np.random.default_rng(seed))
+    shape = (sampler.input_shape[0], sampler.input_shape[1])
+    expected, expected_labels = drawn_in_order(planes, shape, np.random.default_rng(seed))
+    assert np.abs(batch.image[0, 0].numpy() - expected).max() < 1e-3
+    # A position half way between two pixels may be rounded to either.
+    assert np.mean(batch.labels[0].numpy() != expected_labels) < 1e-3
