@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".safetensors"
 """What model files end in."""
 
+CROPS_SUFFIX = ".crops.safetensors"
+"""What files of regression crops end in; they lie beside models and are none."""
+
 DEFAULT_MODEL = "em-membranes"
 """The bundled model for electron microscopy."""
 
@@ -188,9 +191,10 @@ def model_files() -> Iterator[tuple[Origin, Path]]:
 
 def _files_in(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+        found = [path for path in folder.iterdir() if path.suffix == SUFFIX]
     except OSError:
         return []
+    return sorted(path for path in found if not path.name.endswith(CROPS_SUFFIX))
 
 
 def _can_be_listed(folder: Path) -> bool:
