@@ -100,7 +100,8 @@ def _objects_in_plane(
     seeds = label(core, connectivity=1)  # type: ignore[no-untyped-call]  # scikit-image
     grown = watershed(-interior, seeds, mask=inside)  # type: ignore[no-untyped-call]  # as above
     rest = label(inside & (grown == 0), connectivity=1)  # type: ignore[no-untyped-call]  # as above
-    return np.where(rest > 0, rest + grown.max(initial=0), grown).astype(np.int32)
+    objects: npt.NDArray[np.int32] = np.where(rest > 0, rest + grown.max(initial=0), grown)
+    return objects.astype(np.int32)
 
 
 def _without_specks(objects: npt.NDArray[np.int32], min_pixels: int) -> npt.NDArray[np.int32]:

@@ -1,0 +1,229 @@
+"""Make the model file `nuclei` that ships, with its scores, and its regression crops.
+
+::
+
+    python recipes/nuclei_bundle.py recipes/nuclei.toml --run RUN --data FOLDER [--output FILE]
+
+The file is written without scores, scored on the test images through the same job that the command
+line runs, and written again with its scores; the weights stay the same. All scores, also those that
+the card leaves out, are printed as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+import tempfile
+import tomllib
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tifffile
+import torch
+import zarr
+from nuclei_data import NucleiFile, read_image, read_index, read_objects, split
+from safetensors.numpy import save_file
+
+from napari_unet.app.segment import run_job
+from napari_unet.core.architecture import Architecture
+from napari_unet.core.classes import ClassInfo
+from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
+from napari_unet.core.job import SegmentJob
+from napari_unet.labels.interior_instances import interior_instances
+from napari_unet.labels.objects import objects_to_classes
+from napari_unet.metrics.objects import ObjectScore, object_score, pool
+from napari_unet.model.weights import save_model
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+CLASSES = (
+    ClassInfo(name="background", color="#404040"),
+    ClassInfo(name="border", color="#ffb000"),
+    ClassInfo(name="interior", color="#3a86c8"),
+)
+
+GROUPS = {"fluorescence": "dark_bg", "color": "color", "brightfield": "light_bg_grey"}
+"""Kinds of image as the scores call them, and as the index does."""
+
+IN_CARD = (0.5, 0.6, 0.7, 0.8, 0.9)
+"""Thresholds whose average precision is listed; the mean is over all of 0.5, 0.55 ... 0.9."""
+
+SOURCE = (
+    "Data Science Bowl 2018, stage 1 (BBBC038, Broad Bioimage Benchmark Collection), with "
+    "corrected masks; J. C. Caicedo et al., Nature Methods 16, 2019. CC0 1.0"
+)
+
+DATA = (
+    SOURCE + ". {train} images were learnt from, {select} selected the weights; both and the "
+    "{test} test images are drawn from each kind and size of image."
+)
+
+CONDITIONS = (
+    "a fifth of the images ({test}: {groups}) that was not used for training or selection; other "
+    "images of the same laboratories were. Probabilities of this file from the segmentation job, "
+    "each image standardized by itself, gray repeated to three channels; objects by "
+    "napari_unet.labels.interior_instances with its defaults. A match is an intersection over "
+    "union above the threshold; ap = TP / (TP + FP + FN), ap_mean over 0.5, 0.55 ... 0.9. Means of "
+    "the scores of the images; `pooled`: all objects counted as if of one image"
+)
+
+CROPS = ("dark_bg", "dark_bg", "dark_bg", "dark_bg", "color", "color", "color", "light_bg_grey")
+"""Kinds of the test images that become regression crops."""
+
+CROP_EDGE = 256
+CROP_LABEL_EDGE = 192
+"""Of the labeled middle of a crop; the rest is what the network sees around it."""
+
+
+def make_header(
+    config: dict[str, Any],
+    recipe: str,
+    parts: dict[str, list[NucleiFile]],
+    scores: dict[str, float],
+) -> ModelHeader:
+    """Return the card of the model that a recipe describes."""
+    counts = {part: len(files) for part, files in parts.items()}
+    of_group = {name: sum(f.kind == kind for f in parts["test"]) for name, kind in GROUPS.items()}
+    groups = ", ".join(f"{n} {name}" for name, n in of_group.items())
+    provenance = Provenance(
+        recipe=recipe,
+        seed=config["loop"]["seed"],
+        data=DATA.format(**counts),
+        created=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        versions={"napari-unet": version("napari-unet"), "torch": torch.__version__}
+        | {"numpy": np.__version__, "python": platform.python_version()},
+        scores=scores,
+        score_conditions=CONDITIONS.format(test=counts["test"], groups=groups),
+    )
+    return ModelHeader(
+        name="nuclei",
+        description="cell nuclei, bright on dark or stained: 1 = background, 2 = border, "
+        "3 = interior",
+        architecture=Architecture.parse(config["network"], source=recipe),
+        classes=CLASSES,
+        input=InputExpectation(channels=("red", "green", "blue")),
+        provenance=provenance,
+        license="BSD-3-Clause; trained on data under CC0 1.0",
+    )
+
+
+def probabilities_of(model: Path, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Return probabilities (class, y, x) of an image (3, Y, X), from the job that users run."""
+    with tempfile.TemporaryDirectory() as folder:
+        file, out = Path(folder) / "image.tif", Path(folder) / "out.zarr"
+        tifffile.imwrite(file, image, photometric="minisblack", metadata={"axes": "CYX"})
+        job = SegmentJob(
+            input=str(file),
+            axes="cyx",
+            model=str(model),
+            output=str(out),
+            name="score",
+            device="cpu",
+            threads=1,
+            probabilities=True,
+        )
+        for _ in run_job(job):
+            pass
+        found = np.asarray(zarr.open_array(out / "probabilities/score/0", mode="r")[:])
+    return found.reshape(len(CLASSES), *image.shape[1:])
+
+
+def score_images(model: Path, data: Path, files: list[NucleiFile]) -> dict[str, list[ObjectScore]]:
+    """Return the score of each image, by group."""
+    found: dict[str, list[ObjectScore]] = defaultdict(list)
+    name_of = {kind: name for name, kind in GROUPS.items()}
+    for file in files:
+        probabilities = probabilities_of(model, read_image(data, file.name))
+        objects = interior_instances(probabilities[1], probabilities[2])
+        score = object_score(objects, read_objects(data, file.name))
+        found["all"].append(score)
+        found[name_of[file.kind]].append(score)
+    return found
+
+
+def summarize(found: dict[str, list[ObjectScore]]) -> dict[str, float]:
+    """Return mean and pooled scores by name, such as ``color_ap_0.5``."""
+    scores: dict[str, float] = {}
+    for group, items in found.items():
+        for suffix, values in (("", items), ("_pooled", [pool(items)])):
+            named = {"object_f1": [s.f1() for s in values]}
+            named |= {f"ap_{t}": [s.average_precision(t) for s in values] for t in IN_CARD}
+            named["ap_mean"] = [s.mean_average_precision for s in values]
+            scores |= {f"{group}_{k}{suffix}": float(np.mean(v)) for k, v in named.items()}
+    return {name: round(value, 4) for name, value in scores.items()}
+
+
+def write_crops(path: Path, data: Path, files: list[NucleiFile], width: float) -> None:
+    """Write pieces of test images with their true classes: what a fine-tuned model must keep."""
+    left = {kind: [f for f in files if f.kind == kind] for kind in set(CROPS)}
+    tensors, normalizations, names = {}, [], []
+    for k, kind in enumerate(CROPS):
+        # Evenly spread over the order of the test part, so over the sizes of image too.
+        position = CROPS[:k].count(kind) * len(left[kind]) // CROPS.count(kind)
+        name = left[kind][position].name
+        image, objects = read_image(data, name), read_objects(data, name)
+        classes = objects_to_classes(objects[np.newaxis], "border", width)[0]
+        start = _busiest(objects)
+        window = tuple(slice(s, s + CROP_EDGE) for s in start)
+        labels = np.zeros((CROP_EDGE, CROP_EDGE), np.uint8)
+        middle = slice((CROP_EDGE - CROP_LABEL_EDGE) // 2, (CROP_EDGE + CROP_LABEL_EDGE) // 2)
+        labels[middle, middle] = classes[window][middle, middle]
+        tensors[f"image_{k}"] = np.ascontiguousarray(image[(slice(None), *window)])[:, np.newaxis]
+        tensors[f"labels_{k}"] = labels[np.newaxis]
+        scale = [float(v) or 1.0 for v in image.std(axis=(1, 2))]
+        normalizations.append(
+            {"offset": [float(v) for v in image.mean(axis=(1, 2))], "scale": scale}
+        )
+        names.append(name)
+    said = {
+        "schema_version": 1,
+        "class_names": [info.name for info in CLASSES],
+        "normalization": normalizations,
+        "source": f"{SOURCE}; test images {', '.join(names)}, offset and scale of the whole image",
+        "license": "CC0 1.0",
+    }
+    save_file(tensors, path, metadata={"crops": json.dumps(said)})
+
+
+def _busiest(objects: npt.NDArray[np.uint16]) -> tuple[int, int]:
+    """Return the start of the crop with the most pixels of nuclei, on a grid of 64 pixels."""
+    starts = [range(0, n - CROP_EDGE + 1, 64) for n in objects.shape]
+    places = [(y, x) for y in starts[0] for x in starts[1]]
+    return max(
+        places,
+        key=lambda p: int((objects[p[0] : p[0] + CROP_EDGE, p[1] : p[1] + CROP_EDGE] > 0).sum()),
+    )
+
+
+def main() -> None:
+    """Read the command line, write the files, print the scores."""
+    models = Path(__file__).parents[1] / "src" / "napari_unet" / "resources" / "models"
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="the recipe")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run, with best.pt")
+    parser.add_argument("--data", type=Path, required=True, help="folder of index.csv")
+    parser.add_argument("--output", type=Path, default=models / "nuclei.safetensors")
+    options = parser.parse_args()
+    config = tomllib.loads(options.config.read_text(encoding="utf-8"))
+    with (options.run / "log.jsonl").open(encoding="utf-8") as log:
+        threads = json.loads(log.readline())["threads"]
+    recipe = f"recipes/nuclei.py recipes/{options.config.name} --threads {threads}"
+    state = torch.load(options.run / "best.pt", map_location="cpu", weights_only=True)
+    parts = split(read_index(options.data), config["data"]["seed"])
+    save_model(options.output, state, make_header(config, recipe, parts, {}))
+    found = score_images(options.output, options.data, parts["test"])
+    scores = summarize(found)
+    print(json.dumps(scores, indent=2))
+    save_model(options.output, state, make_header(config, recipe, parts, scores))
+    crops = options.output.with_suffix(".crops.safetensors")
+    write_crops(crops, options.data, parts["test"], config["sampler"]["width"])
+
+
+if __name__ == "__main__":
+    main()
