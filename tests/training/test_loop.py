@@ -15,7 +15,7 @@ from napari_unet.core.receptive import unet_geometry
 from napari_unet.errors import ConfigError, StorageError
 from napari_unet.model.unet import UNet
 from napari_unet.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
-from napari_unet.training.events import Saved, StepDone, Stopped, Validated
+from napari_unet.training.events import Saved, StepDone, Stopped, TrainingEvent, Validated
 from napari_unet.training.loop import LoopSettings, train
 from napari_unet.training.sampler import Batch, LabeledPlanes, PatchSampler, SamplerSettings
 
@@ -57,7 +57,16 @@ def without_labels(batch: Batch) -> Batch:
     return Batch(batch.image, torch.zeros_like(batch.labels), None)
 
 
-def test_a_tiny_image_is_learnt(rng: np.random.Generator) -> None:
+def iou_of_disks(net: torch.nn.Module, batch: Batch) -> float:
+    with torch.inference_mode():
+        found = net(batch.image).argmax(1) + 1
+    both = (found == 2) & (batch.labels == 2)
+    either = ((found == 2) | (batch.labels == 2)) & (batch.labels > 0)
+    return float(both.sum() / either.sum())
+
+
+@pytest.mark.parametrize("dice_weight", [0.0, 1.0])
+def test_a_tiny_image_is_learnt(rng: np.random.Generator, dice_weight: float) -> None:
     net = tiny_net(dropout=0)
     unchanged = SamplerSettings(
         output_edge=64,
@@ -65,58 +74,101 @@ def test_a_tiny_image_is_learnt(rng: np.random.Generator) -> None:
         intensity=IntensitySettings(gain_sigma=0, offset_sigma=0, gamma_sigma=0, share=0),
     )
     sampler = PatchSampler([disks(rng)], GEOMETRY, unchanged)
-    settings = LoopSettings(steps=80, peak_rate=1e-2, warmup_steps=5, average_decay=0.8)
+    settings = LoopSettings(
+        steps=50,
+        peak_rate=1e-2,
+        warmup_steps=5,
+        average_decay=0.8,
+        norm_momentum=0.1,
+        dice_weight=dice_weight,
+    )
+    batch = sampler.draw(np.random.default_rng(99))
+    assert iou_of_disks(tiny_net().eval(), batch) < 0.5
     losses = [e.loss for e in train(net, sampler.draw, settings) if isinstance(e, StepDone)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) / 2
-    batch = sampler.draw(np.random.default_rng(99))
-    with torch.inference_mode():
-        found = net(batch.image).argmax(1) + 1
-    labeled = batch.labels > 0
-    both = (found == 2) & (batch.labels == 2)
-    either = ((found == 2) | (batch.labels == 2)) & labeled
-    assert float(both.sum() / either.sum()) > 0.95
+    assert iou_of_disks(net, batch) > 0.95
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+FINE_TUNING = {
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "precision": "fp16",
+    "dice_weight": 0.5,
+    "anchor_weight": 5.0,
+    "head_rate_factor": 3.0,
+    "freeze_norm_from": 0.0,
+    "patience": 99,
+    "save_every_seconds": 1e9,
+}
+
+
+@pytest.mark.parametrize("stop_at", [4, 7])
+@pytest.mark.parametrize(
+    "options", [{}, {"optimizer": "sgd"}, FINE_TUNING], ids=["adamw", "sgd", "fine-tuning"]
+)
 def test_resumed_is_uninterrupted_bit_for_bit(
-    sampler: PatchSampler, tmp_path: Path, optimizer: str
+    sampler: PatchSampler, tmp_path: Path, options: dict[str, object], stop_at: int
 ) -> None:
     settings = LoopSettings.parse(
-        {"steps": 9, "warmup_steps": 2, "optimizer": optimizer, "validate_every": 2}
-        | {"save_every": 4, "freeze_norm_from": 0.7},
+        {"steps": 9, "warmup_steps": 2, "validate_every": 2, "save_every": 5}
+        | {"freeze_norm_from": 0.7, **options},
         source="test",
     )
-    scores = itertools.chain([3.0, 1.0, 2.0], itertools.repeat(0.0))
+    scores = {2: 1.0, 4: 3.0, 6: 2.0}
 
-    def start(net: UNet, folder: Path, resume: bool = False) -> Iterator[object]:
-        folder.mkdir(exist_ok=True)
-        return train(
-            net,
-            sampler.draw,
-            settings,
-            validate=lambda net: {"score": next(scores), "mean": float(net.head.weight.mean())},
-            run_dir=folder,
-            resume=resume,
+    def start(net: UNet, folder: str, resume: bool = False) -> Iterator[TrainingEvent]:
+        def validate(averaged: torch.nn.Module) -> dict[str, float]:
+            step = last_step[0]
+            return {"score": scores.get(step, 0), "mean": float(averaged.head.weight.mean())}
+
+        (tmp_path / folder).mkdir(exist_ok=True)
+        last_step = [stop_at if resume else 0]
+        run_dir = tmp_path / folder
+        events = train(
+            net, sampler.draw, settings, validate=validate, run_dir=run_dir, resume=resume
         )
+        for event in events:
+            last_step[0] = event.step
+            yield event
+
+    def curve(events: list[TrainingEvent]) -> list[TrainingEvent]:
+        return [e for e in events if not isinstance(e, Saved)]
 
     whole = tiny_net()
-    expected = list(start(whole, tmp_path / "whole"))
-    scores = itertools.chain([3.0, 1.0, 2.0], itertools.repeat(0.0))
-    events = start(tiny_net(), tmp_path / "cut")
-    first = list(itertools.takewhile(lambda e: not isinstance(e, Saved), events))
+    expected = list(start(whole, "whole"))
+    events = start(tiny_net(), "cut")
+    # Closed right after the step: a validation that is due then has still to come.
+    first = []
+    while not first or (type(first[-1]), first[-1].step) != (StepDone, stop_at):
+        first.append(next(events))
     events.close()
     torch.rand(7)  # the program's own chance must not matter
     second = tiny_net()
-    rest = list(start(second, tmp_path / "cut", resume=True))
-
-    def curve(events: list[object]) -> list[object]:
-        return [e for e in events if not isinstance(e, Saved)]
-
+    rest = list(start(second, "cut", resume=True))
     assert curve(first) + curve(rest) == curve(expected)
     assert equal(weights(whole), weights(second))
-    last_states = [load_checkpoint(tmp_path / run / LAST) for run in ("whole", "cut")]
-    assert equal(last_states[0]["net"], last_states[1]["net"])
-    assert equal(load_checkpoint(tmp_path / "whole" / BEST), weights(whole))
+    last = [load_checkpoint(tmp_path / run / LAST) for run in ("whole", "cut")]
+    assert equal(last[0]["net"], last[1]["net"])
+    assert equal(load_checkpoint(tmp_path / "cut" / BEST), weights(whole))
+
+
+def test_a_crash_resumes_from_the_last_interval(sampler: PatchSampler, tmp_path: Path) -> None:
+    settings = LoopSettings(steps=8, save_every=3)
+    whole, crashed, resumed = tiny_net(), tiny_net(), tiny_net()
+    list(train(whole, sampler.draw, settings))
+    calls = itertools.count()
+
+    def draw(rng: np.random.Generator) -> Batch:
+        if next(calls) == 5:
+            raise MemoryError
+        return sampler.draw(rng)
+
+    with pytest.raises(MemoryError):
+        list(train(crashed, draw, settings, run_dir=tmp_path))
+    assert load_checkpoint(tmp_path / LAST)["step"] == 3
+    rest = list(train(resumed, sampler.draw, settings, run_dir=tmp_path, resume=True))
+    assert [e.step for e in rest if isinstance(e, StepDone)] == [4, 5, 6, 7, 8]
+    assert equal(weights(whole), weights(resumed))
 
 
 def test_the_best_validated_weights_are_kept(sampler: PatchSampler) -> None:
@@ -170,24 +222,71 @@ def test_a_loss_that_is_not_finite_stops_with_good_weights(
     assert all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values())
 
 
-def test_frozen_statistics_stay(sampler: PatchSampler) -> None:
+@pytest.mark.parametrize("budget", [{"steps": 4}, {"seconds": 0.2}], ids=str)
+def test_frozen_statistics_stay(sampler: PatchSampler, budget: dict[str, float]) -> None:
     net = tiny_net()
-    settings = LoopSettings(steps=4, freeze_norm_from=0.0)
+    list(train(net, sampler.draw, LoopSettings(steps=2)))  # statistics that are not the first ones
+    settings = LoopSettings.parse(budget | {"freeze_norm_from": 0.0}, source="test")
     before = weights(net)
     list(train(net, sampler.draw, settings))
     after = weights(net)
-    frozen = [name for name in before if "running" in name]
-    assert frozen
+    frozen = [name for name in before if "running" in name or "batches_tracked" in name]
+    assert len(frozen) == 3 * len([m for m in net.modules() if hasattr(m, "running_mean")]) > 0
     assert all(torch.equal(before[name], after[name]) for name in frozen)
     assert not torch.equal(before["head.weight"], after["head.weight"])
 
 
-def test_a_closed_training_leaves_usable_weights(sampler: PatchSampler) -> None:
-    net = tiny_net()
-    events = train(net, sampler.draw, LoopSettings(steps=1000))
-    next(iter(events))
+def test_a_closed_training_keeps_the_best_weights_and_loses_nothing(
+    sampler: PatchSampler, tmp_path: Path
+) -> None:
+    net, seen = tiny_net(), []
+
+    def validate(averaged: torch.nn.Module) -> dict[str, float]:
+        seen.append(weights(averaged))
+        return {"score": -len(seen)}
+
+    settings = LoopSettings(steps=1000, validate_every=2)
+    events = train(net, sampler.draw, settings, validate=validate, run_dir=tmp_path)
+    for event in events:
+        if event.step == 5:
+            break
     events.close()
     assert not net.training
+    assert len(seen) == 2
+    assert equal(weights(net), seen[0])
+    assert load_checkpoint(tmp_path / LAST)["step"] == 5
+    assert equal(load_checkpoint(tmp_path / BEST), seen[0])
+
+
+def test_a_training_without_a_run_folder_can_be_closed(sampler: PatchSampler) -> None:
+    net = tiny_net()
+    events = train(net, sampler.draw, LoopSettings(steps=1000))
+    next(events)
+    events.close()
+    assert not net.training
+
+
+def test_it_stops_on_a_plateau_with_the_best_weights(sampler: PatchSampler, tmp_path: Path) -> None:
+    scores, seen = iter([0.1, 0.5, 0.5, 0.4, 0.6, 0.2, 0.6, 0.3]), []
+
+    def validate(averaged: torch.nn.Module) -> dict[str, float]:
+        seen.append(weights(averaged))
+        return {"score": next(scores)}
+
+    def start(resume: bool = False) -> list[TrainingEvent]:
+        settings = LoopSettings(steps=99, validate_every=1, patience=3)
+        return list(
+            train(net, sampler.draw, settings, validate=validate, run_dir=tmp_path, resume=resume)
+        )
+
+    net = tiny_net()
+    *_, saved, last = start()
+    reason = "3 validations in a row were not better than the best score, 0.6"
+    assert saved == Saved(8, tmp_path / LAST)
+    assert last == Stopped(8, reason)
+    assert equal(weights(net), seen[4])
+    assert start(resume=True) == [last]
+    assert equal(weights(net), seen[4])
 
 
 def test_a_foreign_checkpoint_is_refused(sampler: PatchSampler, tmp_path: Path) -> None:
@@ -209,6 +308,8 @@ def test_a_foreign_checkpoint_is_refused(sampler: PatchSampler, tmp_path: Path) 
         resume(tiny_net(norm=False), settings)
     with pytest.raises(ConfigError, match="same seed"):
         resume(tiny_net(), LoopSettings(steps=2, seed=1))
+    with pytest.raises(StorageError, match="anchor_weight"):
+        resume(tiny_net(), LoopSettings(steps=2, anchor_weight=1.0))
     with pytest.raises(ConfigError, match="give run_dir"):
         list(train(tiny_net(), sampler.draw, settings, resume=True))
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from napari_unet.errors import TrainingError
-from napari_unet.training.loss import segmentation_loss
-from napari_unet.training.weight_map import balance_weights
+from napari_unet.training.loss import DICE_SMOOTHING, segmentation_loss
+from napari_unet.training.weight_map import balance_weights, border_weights, pixel_weights
 
 
 @pytest.fixture
@@ -22,44 +22,116 @@ def labels(rng: np.random.Generator) -> torch.Tensor:
     return torch.from_numpy(rng.integers(0, 4, (2, 5, 6)))
 
 
-def test_equals_its_definition(
-    logits: torch.Tensor, labels: torch.Tensor, rng: np.random.Generator
-) -> None:
-    of_class = np.array([0.5, 1.0, 3.0])
-    of_pixel = rng.random((2, 5, 6))
-    total = weight_sum = 0.0
-    values = logits.detach().numpy().astype(np.float64)
-    for (n, y, x), label in np.ndenumerate(labels.numpy()):
+def defined_loss(
+    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray, dice_weight: float
+) -> float:
+    """Return cross-entropy and soft Dice as the textbook has them: pixel by pixel."""
+    classes = logits.shape[1]
+    entropy = weight_sum = 0.0
+    both, found, true = np.zeros((3, classes))
+    for (n, y, x), label in np.ndenumerate(labels):
         if label == 0:
             continue
-        column = values[n, :, y, x]
-        weight = of_class[label - 1] * of_pixel[n, y, x]
-        total -= weight * np.log(np.exp(column[label - 1]) / np.exp(column).sum())
-        weight_sum += weight
+        probabilities = np.exp(logits[n, :, y, x]) / np.exp(logits[n, :, y, x]).sum()
+        w = weight[n, y, x]
+        entropy -= w * np.log(probabilities[label - 1])
+        weight_sum += w
+        for k in range(classes):
+            found[k] += w * probabilities[k]
+            if label == k + 1:
+                both[k] += w * probabilities[k]
+                true[k] += w
+    terms = [
+        1 - (2 * both[k] + DICE_SMOOTHING) / (found[k] + true[k] + DICE_SMOOTHING)
+        for k in range(classes)
+        if true[k] > 0
+    ]
+    return entropy / weight_sum + dice_weight * sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("dice_weight", [0.0, 0.7])
+@pytest.mark.parametrize("absent", [None, 2])
+def test_map_balance_and_ignoring_meet_as_defined(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    rng: np.random.Generator,
+    dice_weight: float,
+    absent: int | None,
+) -> None:
+    if absent is not None:
+        labels[labels == absent] = 0
+    of_class = np.array([0.5, 1.0, 3.0])
+    of_pixel = rng.random((2, 5, 6))
+    of_pixel[0, 0] = 0
+    weight = np.zeros(of_pixel.shape)
+    for place, label in np.ndenumerate(labels.numpy()):
+        weight[place] = of_class[label - 1] * of_pixel[place] if label else 0
+    values = logits.detach().numpy().astype(np.float64)
     loss = segmentation_loss(
         logits,
         labels,
         class_weights=torch.from_numpy(of_class),
         pixel_weights=torch.from_numpy(of_pixel),
+        dice_weight=dice_weight,
     )
-    assert loss.item() == pytest.approx(total / weight_sum, rel=1e-5)
+    expected = defined_loss(values, labels.numpy(), weight, dice_weight)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_unlabeled_pixels_change_neither_loss_nor_gradient(
-    logits: torch.Tensor, labels: torch.Tensor
+def test_the_papers_map_goes_into_both_terms(
+    logits: torch.Tensor, rng: np.random.Generator
 ) -> None:
-    loss = segmentation_loss(logits, labels)
+    instances = np.zeros((5, 6), int)
+    instances[:, :2], instances[:, 3:5] = 1, 2
+    labels = np.where(instances > 0, 2, 1)
+    labels[0] = 0
+    balance = balance_weights(labels, 3)
+    weight = pixel_weights(labels, balance, border_weights(instances, sigma=1.0))
+    assert weight[1, 2] > balance[0]
+    values = logits[:1].detach().numpy().astype(np.float64)
+    loss = segmentation_loss(
+        logits[:1],
+        torch.from_numpy(labels[None]),
+        pixel_weights=torch.from_numpy(weight[None]),
+        dice_weight=1.0,
+    )
+    assert loss.item() == pytest.approx(
+        defined_loss(values, labels[None], weight[None], 1.0), rel=1e-5
+    )
+
+
+def test_dice_is_0_for_certain_truth_and_1_for_certain_error() -> None:
+    labels = torch.tensor([[[1, 2, 0]]])
+    certain = torch.tensor([[[[50.0, -50.0, -50.0]], [[-50.0, 50.0, 50.0]]]])
+    right, wrong = (
+        segmentation_loss(sign * certain, labels, dice_weight=1.0)
+        - segmentation_loss(sign * certain, labels)
+        for sign in (1, -1)
+    )
+    assert right.item() == pytest.approx(0, abs=1e-5)
+    assert wrong.item() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("dice_weight", [0.0, 1.0])
+def test_unlabeled_pixels_change_neither_loss_nor_gradient(
+    logits: torch.Tensor, labels: torch.Tensor, dice_weight: float
+) -> None:
+    loss = segmentation_loss(logits, labels, dice_weight=dice_weight)
     (gradient,) = torch.autograd.grad(loss, logits)
     unlabeled = (labels == 0).unsqueeze(1).expand_as(logits)
     other = torch.where(unlabeled, torch.inf, logits.detach()).requires_grad_()
-    other_loss = segmentation_loss(other, labels)
+    other_loss = segmentation_loss(other, labels, dice_weight=dice_weight)
     assert other_loss.item() == loss.item()
     assert not gradient[unlabeled].any()
     assert gradient[~unlabeled].any()
 
 
-def test_nothing_labeled_is_zero_with_zero_gradient(logits: torch.Tensor) -> None:
-    loss = segmentation_loss(logits, torch.zeros(2, 5, 6, dtype=torch.long))
+@pytest.mark.parametrize("dice_weight", [0.0, 1.0])
+def test_nothing_labeled_is_zero_with_zero_gradient(
+    logits: torch.Tensor, dice_weight: float
+) -> None:
+    nothing = torch.zeros(2, 5, 6, dtype=torch.long)
+    loss = segmentation_loss(logits, nothing, dice_weight=dice_weight)
     loss.backward()
     assert loss.item() == 0
     assert not logits.grad.any()

@@ -192,7 +192,8 @@ class _Run:
         s, step = self._settings, self.training.step
         if s.steps is None:
             return self._pace.eta(None, 0)
-        validations = math.ceil(s.steps / s.validate_every) - step // s.validate_every
+        # Whether or not this step is one of them, its own validation is still to come.
+        validations = math.ceil(s.steps / s.validate_every) - (step - 1) // s.validate_every
         return self._pace.eta(s.steps - step, validations if self._validate else 0)
 
     def _validated(self, validate: Validate) -> Validated:

@@ -81,8 +81,8 @@ def choose_output_edge(
 
     It is the largest one that fits into half of the free memory, whose step takes no longer than
     the target, and that is no larger than the images need. Memory may push it down to the smallest
-    edge that the network can have, time to about 64 pixels. Time is estimated from one step measured
-    at a small edge, in proportion to the multiplications.
+    edge that the network can have, time to about 64 pixels. Time is estimated from one step that is
+    measured at a small edge, in proportion to the multiplications.
 
     Parameters
     ----------
