@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,14 +10,15 @@ import pytest
 import zarr
 from napari.layers import Labels
 from napari.utils._proxies import PublicOnlyProxy
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_unet.app.models import ModelEntry
 from napari_unet.core.architecture import Architecture
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader
-from napari_unet.widgets import _form, _output, _runner
+from napari_unet.widgets import _form, _output, _runner, _train_form
 from napari_unet.widgets.dock import Answer, SegmentDock
 
 if TYPE_CHECKING:
@@ -25,11 +28,38 @@ WAIT_MS = 30_000
 """Longer than anything takes on a busy machine."""
 
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
+FAKE_TRAINER = Path(__file__).parent / "fake_trainer.py"
 
 CLASSES = (
     ClassInfo(name="interior", color="#3b6fb6"),
     ClassInfo(name="membrane", color="#e8a33d"),
 )
+
+
+SAVE_MODEL = """
+import sys, torch
+from napari_unet.core.classes import ClassInfo
+from napari_unet.core.header import InputExpectation, ModelHeader
+from napari_unet.core.architecture import Architecture
+from napari_unet.model.unet import UNet
+from napari_unet.model.weights import save_model
+torch.manual_seed(7)
+architecture = Architecture(in_channels=1, num_classes=2, base_channels=8, depth=2)
+names = (("interior", "#3b6fb6"), ("membrane", "#e8a33d"))
+header = ModelHeader(
+    name="tiny", architecture=architecture, input=InputExpectation(channels=("EM",)),
+    classes=tuple(ClassInfo(name=name, color=color) for name, color in names),
+)
+save_model(sys.argv[1], UNet(**architecture.arguments()), header)
+"""
+"""In a process of its own: this one must not import torch, as napari does not."""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    subprocess.run([sys.executable, "-c", SAVE_MODEL, str(path)], check=True)
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +82,7 @@ def fake_model(monkeypatch: pytest.MonkeyPatch) -> str:
     )
     entry = ModelEntry("fake", Path("fake.safetensors"), header, "0" * 64, "own")
     monkeypatch.setattr(_form, "list_models", lambda: [entry])
+    monkeypatch.setattr(_train_form, "list_models", lambda: [entry])
     return "fake"
 
 
@@ -66,11 +97,14 @@ def make_dock(
     docks: list[SegmentDock] = []
 
     def make(
-        mode: str = "good", arguments: tuple[str, ...] | None = None, proxy: bool = False
+        mode: str = "good",
+        arguments: tuple[str, ...] | None = None,
+        proxy: bool = False,
+        show: bool = False,
     ) -> SegmentDock:
         arguments = arguments or (str(FAKE_ENGINE), mode)
-        monkeypatch.setattr(_runner, "ENGINE_ARGUMENTS", arguments)
-        viewer = make_napari_viewer()
+        monkeypatch.setitem(_runner.ENGINE_ARGUMENTS, "segment", arguments)
+        viewer = make_napari_viewer(show=show)
         dock = SegmentDock(PublicOnlyProxy(viewer) if proxy else viewer)
         viewer.window.add_dock_widget(dock, name="Segment with U-Net")
         docks.append(dock)
@@ -79,6 +113,35 @@ def make_dock(
     yield make
     for dock in docks:
         dock.panel.close_engine(let_job_go_on=False)
+        if dock.fine_tune is not None:
+            dock.fine_tune.close_engine()
+
+
+@pytest.fixture
+def user_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own folders lie in the test's, in the engine's process too; return the cache."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data-home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache-home"))
+    return tmp_path / "cache-home" / "napari-unet" / "fine-tunes"
+
+
+@pytest.fixture
+def make_fine_tune(
+    make_dock: Callable[..., SegmentDock],
+    tiny_model: Path,
+    user_folders: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., SegmentDock]:
+    """Docks whose page Fine-tune is open, over a fake training engine."""
+
+    def make(mode: str = "good", show: bool = False) -> SegmentDock:
+        arguments = (str(FAKE_TRAINER), mode, str(tiny_model))
+        monkeypatch.setitem(_runner.ENGINE_ARGUMENTS, "train", arguments)
+        dock = make_dock(show=show)
+        dock.pages.setCurrentIndex(1)
+        return dock
+
+    return make
 
 
 @pytest.fixture
@@ -126,6 +189,46 @@ class User:
         layers = dock.panel._viewer.layers
         self.wait_until(lambda: any(isinstance(layer, Labels) for layer in layers))
         return next(layer for layer in layers if isinstance(layer, Labels))
+
+    def choose_class(self, dock: SegmentDock, name: str) -> None:
+        """Go to a row of the class table."""
+        panel = dock.fine_tune
+        assert panel is not None
+        table = panel.form.classes.table
+        names = [table.item(row, 1).text() for row in range(table.rowCount())]
+        table.setCurrentCell(names.index(name), 1)
+
+    def paint(self, dock: SegmentDock, points: list[tuple[float, float]]) -> None:
+        """Draw a stroke through world points (y, x) of the shown plane, with the mouse."""
+        viewer = dock.panel._viewer
+        canvas = viewer.window._qt_viewer.canvas.native
+        camera = viewer.scene.camera
+        height, width = canvas.height(), canvas.width()
+        places = [
+            QPoint(
+                round((x - camera.center[-1]) * camera.zoom + width / 2),
+                round((y - camera.center[-2]) * camera.zoom + height / 2),
+            )
+            for y, x in points
+        ]
+        left = Qt.MouseButton.LeftButton
+        self._qtbot.mousePress(canvas, left, pos=places[0])
+        for place in places:
+            # QTest's own mouseMove does not say which button is down.
+            moved = QMouseEvent(
+                QEvent.Type.MouseMove, QPointF(place), QPointF(canvas.mapToGlobal(place)),
+                Qt.MouseButton.NoButton, left, Qt.KeyboardModifier.NoModifier,
+            )  # fmt: skip
+            QApplication.sendEvent(canvas, moved)
+        self._qtbot.mouseRelease(canvas, left, pos=places[-1])
+
+    def fine_tune_and_wait(self, dock: SegmentDock) -> str:
+        """Return what the panel says in the end."""
+        panel = dock.fine_tune
+        assert panel is not None
+        self.click(panel.fine_tune_button)
+        self.wait_until(lambda: not panel.is_running)
+        return str(panel.message.toPlainText())
 
     def answer(self, wanted: Answer, asked: list[str]) -> None:
         """Press a button of the next question, as soon as there is one."""

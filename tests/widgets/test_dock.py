@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_unet.widgets._runner import Patience
 from napari_unet.widgets.dock import Answer, SegmentDock
 
 
@@ -215,7 +216,7 @@ def test_an_engine_that_does_not_stop_is_killed(
     user: Any, make_dock: Any, stored_stack: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dock = make_dock("deaf")
-    dock.panel.runner._patience.setInterval(300)
+    dock.panel.runner._grace = Patience(stop_ms=300, close_ms=300)
     dock.panel._viewer.add_image(stored_stack, name="em")
     user.choose(dock, region="all slices")
     user.click(dock.panel.segment_button)

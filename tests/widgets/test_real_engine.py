@@ -22,31 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-SAVE_MODEL = """
-import sys, torch
-from napari_unet.core.classes import ClassInfo
-from napari_unet.core.header import InputExpectation, ModelHeader
-from napari_unet.core.architecture import Architecture
-from napari_unet.model.unet import UNet
-from napari_unet.model.weights import save_model
-torch.manual_seed(7)
-architecture = Architecture(in_channels=1, num_classes=2, base_channels=8, depth=2)
-names = (("interior", "#3b6fb6"), ("membrane", "#e8a33d"))
-header = ModelHeader(
-    name="tiny", architecture=architecture, input=InputExpectation(channels=("EM",)),
-    classes=tuple(ClassInfo(name=name, color=color) for name, color in names),
-)
-save_model(sys.argv[1], UNet(**architecture.arguments()), header)
-"""
-"""In a process of its own: this one must not import torch, as napari does not."""
-
-
-@pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    subprocess.run([sys.executable, "-c", SAVE_MODEL, str(path)], check=True)
-    return path
-
 
 @pytest.fixture
 def real_dock(
@@ -55,7 +30,7 @@ def real_dock(
     """Make a dock over the real engine, with the tiny model chosen in it."""
 
     def make() -> Any:
-        dock = make_dock(arguments=ENGINE_ARGUMENTS)
+        dock = make_dock(arguments=ENGINE_ARGUMENTS["segment"])
         dock.panel.form.add_model_file(tiny_model)
         assert dock.panel.form.model_combo.currentText() == "tiny"
         return dock
@@ -77,7 +52,7 @@ def test_a_click_gives_what_the_command_line_gives(
     ((sample, _, _),) = open_fib_sem()
     path = tmp_path / "a stack.tif"
     tifffile.imwrite(path, np.asarray(sample)[5:7, :200, :230])
-    dock = make_dock(arguments=ENGINE_ARGUMENTS)
+    dock = make_dock(arguments=ENGINE_ARGUMENTS["segment"])
     viewer = dock.panel._viewer
     user.choose(dock, model="em-membranes")
     viewer.open(path, plugin="napari")
@@ -145,4 +120,5 @@ def test_the_panel_imports_no_torch() -> None:
 
 
 def test_the_engine_is_the_command_line() -> None:
-    assert _runner.ENGINE_ARGUMENTS[:3] == ("-m", "napari_unet", "segment")
+    for command, arguments in _runner.ENGINE_ARGUMENTS.items():
+        assert arguments[:3] == ("-m", "napari_unet", command)

@@ -76,7 +76,7 @@ from napari_unet.widgets import _runner
 
 ending, engine, image, output = sys.argv[1:]
 app = QCoreApplication([])
-_runner.ENGINE_ARGUMENTS = (engine, "slow")
+_runner.ENGINE_ARGUMENTS["segment"] = (engine, "slow")
 runner = _runner.JobRunner(QObject(app))
 seen = []
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from napari_unet.core.boxes import Box
 from napari_unet.core.events import AlreadyDone, Cancelled, Failed, Finished, JobEvent, event_name
+from napari_unet.core.train_events import TrainingFinished
+from napari_unet.widgets._train_events import TrainEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-FINAL_EVENTS = (Finished, Cancelled, Failed, AlreadyDone)
+EngineEvent: TypeAlias = JobEvent | TrainEvent
+"""What an engine's process can say, whatever its job."""
+
+FINAL_EVENTS = (Finished, Cancelled, Failed, AlreadyDone, TrainingFinished)
 """A job says exactly one of these, last."""
 
 
@@ -27,7 +32,14 @@ def _integers(value: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in value)
 
 
-def _classes(value: Any) -> tuple[tuple[str, str], ...]:
+def _names(value: Any) -> tuple[str, ...]:
+    return tuple(str(name) for name in value)
+
+
+def _classes(value: Any) -> Any:
+    if isinstance(value, dict):
+        # Scores of classes: name -> (before, after).
+        return {str(name): tuple(pair) for name, pair in value.items()}
     return tuple((str(name), str(color)) for name, color in value)
 
 
@@ -37,16 +49,17 @@ _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "shape": _integers,
     "tile_shape": _integers,
     "classes": _classes,
+    "new_classes": _names,
 }
 """JSON knows neither boxes nor tuples; every other field is a plain value."""
 
 # event_name needs an instance only for its type's name.
 _EVENTS: dict[str, Any] = {
-    event_name(object.__new__(event_class)): event_class for event_class in get_args(JobEvent)
+    event_name(object.__new__(event_class)): event_class for event_class in get_args(EngineEvent)
 }
 
 
-def parse_event(line: bytes) -> JobEvent | None:
+def parse_event(line: bytes) -> EngineEvent | None:
     """Return the event that a line of the engine's output holds.
 
     Parameters
@@ -56,7 +69,7 @@ def parse_event(line: bytes) -> JobEvent | None:
 
     Returns
     -------
-    JobEvent or None
+    EngineEvent or None
         None for a line that is no event that this version knows: libraries may print, and a newer
         engine may say more. It is logged, never fatal.
 
@@ -76,7 +89,7 @@ def parse_event(line: bytes) -> JobEvent | None:
             for name, value in values.items()
             if name in known
         }
-        event: JobEvent = event_class(**arguments)
+        event: EngineEvent = event_class(**arguments)
     except (ValueError, KeyError, TypeError) as error:
         logger.debug("not an event of the engine: %r (%r)", line[:200], error)
         return None

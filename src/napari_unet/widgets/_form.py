@@ -63,15 +63,17 @@ class SegmentForm(QWidget):
         self._models: list[ModelEntry] = []
         self._folder: Path | None = None
         self._model_before = 0
-        self.layer_combo = _combo((), "The image to segment")
-        self.model_combo = _combo((), "The model to segment with")
-        self.region_combo = _combo(
+        self.layer_combo = make_combo((), "The image to segment")
+        self.model_combo = make_combo((), "The model to segment with")
+        self.region_combo = make_combo(
             [region.value for region in Region], "Which part of the image to segment"
         )
-        self.output_combo = _combo(
+        self.output_combo = make_combo(
             [place.value for place in OutputPlace], "Where the labels are written, as OME-Zarr"
         )
-        self.device_combo = _combo(DEVICES, "Where the network runs; auto = the fastest there is")
+        self.device_combo = make_combo(
+            DEVICES, "Where the network runs; auto = the fastest there is"
+        )
         self._lay_out()
         self.reload_models()
         self.reset_choices()
@@ -151,6 +153,15 @@ class SegmentForm(QWidget):
         self.model_combo.addItem(BROWSE)
         self._model_before = 0
 
+    def choose_model(self, name: str) -> None:
+        """Offer the models that there are now, and choose one of them by name."""
+        files = [entry.path for entry in self._models if entry.origin == "file"]
+        self.reload_models()
+        for path in files:
+            self.add_model_file(path)
+        self.model_combo.setCurrentText(name)
+        self._model_before = self.model_combo.currentIndex()
+
     def add_model_file(self, path: Path) -> None:
         """Offer a model file, and choose it; a bad one is complained about."""
         try:
@@ -211,7 +222,8 @@ class SegmentForm(QWidget):
         self.changed.emit()
 
 
-def _combo(texts: tuple[str, ...] | list[str], tooltip: str) -> QComboBox:
+def make_combo(texts: tuple[str, ...] | list[str], tooltip: str) -> QComboBox:
+    """Return a combo box that long names do not widen."""
     combo = QComboBox()
     combo.addItems(texts)
     combo.setToolTip(tooltip)

@@ -6,7 +6,7 @@ import json
 import sys
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 
@@ -15,10 +15,17 @@ from napari_unet.widgets._events import parse_event
 
 if TYPE_CHECKING:
     from napari_unet.core.boxes import Box
-    from napari_unet.core.job import SegmentJob
+    from napari_unet.core.settings import Settings
 
-ENGINE_ARGUMENTS = ("-m", "napari_unet", "segment", "--config", "-", "--progress", "json")
-"""The command line of the engine, after the interpreter: the CLI's own."""
+Command = Literal["segment", "train"]
+"""What an engine is started for."""
+
+_OPTIONS = ("--config", "-", "--progress", "json")
+ENGINE_ARGUMENTS: dict[Command, tuple[str, ...]] = {
+    "segment": ("-m", "napari_unet", "segment", *_OPTIONS),
+    "train": ("-m", "napari_unet", "train", *_OPTIONS),
+}
+"""The command line of each engine, after the interpreter: the CLI's own."""
 
 KEPT_LINES = 30
 """Lines of the engine's log kept for error messages."""
@@ -67,7 +74,7 @@ class EngineProcess(QProcess):
     """
 
     reported = Signal(object)
-    """A `JobEvent`."""
+    """An `EngineEvent`."""
     ended = Signal(object)
     """An `EngineEnd`; emitted once."""
 
@@ -111,7 +118,7 @@ class EngineProcess(QProcess):
         """Seconds that the engine needed to import all it needs; None = not yet warm."""
         return self._seconds_to_warm
 
-    def give_job(self, job: SegmentJob) -> None:
+    def give_job(self, job: Settings) -> None:
         """Hand over the one job; it starts as soon as the engine is warm."""
         self._has_job = True
         self._send(job.model_dump(mode="json"))

@@ -13,31 +13,29 @@ from napari_unet.core import events
 from napari_unet.core.boxes import Box, format_region
 from napari_unet.core.job import SegmentJob
 from napari_unet.errors import UNetError
+from napari_unet.widgets._background import BackgroundJob
 from napari_unet.widgets._follow_view import ViewFollower
 from napari_unet.widgets._layers import (
     LayerInput,
     find_input,
     local_path,
-    spatial_data,
     spatial_shape,
 )
 from napari_unet.widgets._output import (
     TEMPORARY_FOLDERS,
     TEMPORARY_WORDS,
     OutputPlace,
-    clean_name,
     free_label_name,
     output_path,
     stem_of,
 )
 from napari_unet.widgets._progress import (
     ProgressMeter,
-    format_bytes,
     format_count,
     format_duration,
 )
 from napari_unet.widgets._result import MAX_PLANE_EDGE, ResultLayer
-from napari_unet.widgets._spool import SpoolJob, SpoolRequest, require_space
+from napari_unet.widgets._spool import require_space, spool, spool_request, spool_words
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -120,7 +118,7 @@ class SegmentRun(QObject):
         self._result = ResultLayer(self, viewer)
         self._job: SegmentJob | None = None
         self._output_folder: Path | None = None
-        self._spool: SpoolJob | None = None
+        self._spool: BackgroundJob | None = None
         self._spool_folder: Path | None = None
         self._view: ViewFollower | None = None
         self._meter = ProgressMeter(0, 0.0)
@@ -143,29 +141,16 @@ class SegmentRun(QObject):
             self._copy_layer(shape)
 
     def _copy_layer(self, shape: tuple[int, ...]) -> None:
-        layer = self._request.layer
-        ndim = len(shape)
         self._spool_folder = TEMPORARY_FOLDERS.make()
-        units = {str(unit) for unit in layer.units[-ndim:]}
-        unit = units.pop() if len(units) == 1 else "pixel"
-        request = SpoolRequest(
-            spatial_data(layer),
-            shape,
-            self._spool_folder / f"{clean_name(layer.name)}.zarr",
-            tuple(abs(float(s)) for s in layer.scale[-ndim:]),
-            None if unit == "pixel" else unit,
-        )
+        request = spool_request(self._request.layer, shape, self._spool_folder)
         try:
             require_space(request)
         except UNetError:
             self._delete_copy()
             raise
-        self._copy_words = (
-            f"Copying the layer to a temporary file, {format_bytes(request.size_bytes)}, because "
-            "it exists only in memory"
-        )
+        self._copy_words = spool_words(request)
         self.progressed.emit(0.0, self._copy_words)
-        self._spool = SpoolJob(self, request)
+        self._spool = BackgroundJob(self, spool(request))
         self._spool.progressed.connect(self._on_copied)
         self._spool.succeeded.connect(self._on_copy_succeeded)
         self._spool.failed.connect(self._on_copy_failed)
@@ -342,7 +327,7 @@ class SegmentRun(QObject):
             self._spool_folder = None
 
 
-def unexpected_end(end: EngineEnd, output: str) -> str:
+def unexpected_end(end: EngineEnd, output: str, button: str = "Segment") -> str:
     """Return in words how an engine ended that did not say it itself.
 
     Parameters
@@ -351,6 +336,8 @@ def unexpected_end(end: EngineEnd, output: str) -> str:
         How the process ended.
     output : str
         Where the job wrote; empty = it had none.
+    button : str
+        What to click for another try.
     """
     if not end.was_warm and end.signal is None:
         return f"The engine could not start: {end.log or f'exit code {end.code}'}"
@@ -359,11 +346,11 @@ def unexpected_end(end: EngineEnd, output: str) -> str:
         cause = "most likely the computer ran out of memory" if end.signal == 9 else end.log
         return (
             f"The engine process ended unexpectedly (signal {end.signal}): {cause}.{kept} "
-            "Click Segment to start anew."
+            f"Click {button} to start anew."
         )
     if end.code == USAGE_EXIT_CODE:
         reason = end.log.splitlines()[-1] if end.log else "it gave no reason"
         return f"The engine refused the job: {reason.removeprefix('error: ')}"
     if not end.had_job:
-        return f"The engine process ended (exit code {end.code}). Click Segment to start anew."
+        return f"The engine process ended (exit code {end.code}). Click {button} to start anew."
     return f"The engine process ended unexpectedly (exit code {end.code}).{kept}\n{end.log}"

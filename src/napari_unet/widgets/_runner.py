@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.widgets._events import FINAL_EVENTS
-from napari_unet.widgets._process import ENGINE_ARGUMENTS, EngineEnd, EngineProcess
+from napari_unet.widgets._process import ENGINE_ARGUMENTS, Command, EngineEnd, EngineProcess
 
 if TYPE_CHECKING:
     from napari_unet.core.boxes import Box
-    from napari_unet.core.events import JobEvent
-    from napari_unet.core.job import SegmentJob
+    from napari_unet.core.settings import Settings
+    from napari_unet.widgets._events import EngineEvent
 
-STOP_GRACE_MS = 5000
-"""How long a stopped engine may finish its tile before it is terminated, then killed."""
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a stopped engine is waited for before it is terminated, and again killed.
+
+    Parameters
+    ----------
+    stop_ms : int
+        While napari is open, in milliseconds.
+    close_ms : int
+        When the panel or napari closes; the window does not answer meanwhile.
+    """
+
+    stop_ms: int
+    close_ms: int
+
+
+PATIENCE: dict[Command, Patience] = {
+    # A tile is finished.
+    "segment": Patience(stop_ms=5_000, close_ms=5_000),
+    # The best weights are judged and written; checkpoints are safe on disk before.
+    "train": Patience(stop_ms=120_000, close_ms=2_000),
+}
+"""For each command."""
+
+LINGER_MS = 5000
+"""How long a process may live on after its last word."""
 
 
 class JobRunner(QObject):
@@ -25,20 +51,23 @@ class JobRunner(QObject):
     ----------
     parent : QObject
         Owner.
+    command : {"segment", "train"}
+        What its engines do.
     """
 
     reported = Signal(object)
-    """A `JobEvent` of the current process."""
+    """An `EngineEvent` of the current process."""
     ended = Signal(object)
     """An `EngineEnd` of the current process; a fresh one is started when this was a job's."""
 
-    def __init__(self, parent: QObject) -> None:
+    def __init__(self, parent: QObject, command: Command = "segment") -> None:
         super().__init__(parent)
+        self._command: Command = command
+        self._grace = PATIENCE[command]
         self._process: EngineProcess | None = None
         self._closed = False
         self._patience = QTimer(self)
         self._patience.setSingleShot(True)
-        self._patience.setInterval(STOP_GRACE_MS)
         self._patience.timeout.connect(self._lose_patience)
         self._terminated = False
 
@@ -55,11 +84,11 @@ class JobRunner(QObject):
     def warm_up(self) -> None:
         """Start an engine process, unless one lives."""
         if self._process is None and not self._closed:
-            self._process = EngineProcess(self, ENGINE_ARGUMENTS)
+            self._process = EngineProcess(self, ENGINE_ARGUMENTS[self._command])
             self._process.reported.connect(self._on_reported)
             self._process.ended.connect(self._on_ended)
 
-    def run(self, job: SegmentJob) -> None:
+    def run(self, job: Settings) -> None:
         """Give a job to the engine; its events follow. Call only when not busy."""
         self.warm_up()
         if self._process is not None:
@@ -75,7 +104,7 @@ class JobRunner(QObject):
         if self._process is not None and not self._patience.isActive():
             self._terminated = False
             self._process.ask_to_stop()
-            self._patience.start()
+            self._patience.start(self._grace.stop_ms)
 
     def _lose_patience(self) -> None:
         if self._process is None:
@@ -85,7 +114,7 @@ class JobRunner(QObject):
         else:
             self._terminated = True
             self._process.terminate()
-            self._patience.start()
+            self._patience.start(min(self._grace.stop_ms, LINGER_MS))
 
     def close(self, *, let_job_go_on: bool = False) -> None:
         """Leave no process of ours behind but a job that may go on.
@@ -104,16 +133,16 @@ class JobRunner(QObject):
             process.detach()
         else:
             # Without a job there is nothing to lose: no grace.
-            process.end_now(STOP_GRACE_MS if process.has_job else 0)
+            process.end_now(self._grace.close_ms if process.has_job else 0)
 
     def reopen(self) -> None:
         """Allow processes again after `close`."""
         self._closed = False
 
-    def _on_reported(self, event: JobEvent) -> None:
+    def _on_reported(self, event: EngineEvent) -> None:
         if isinstance(event, FINAL_EVENTS):
             # All is said; a process that lingers would keep the next job waiting.
-            self._patience.start()
+            self._patience.start(LINGER_MS)
         self.reported.emit(event)
 
     def _on_ended(self, end: EngineEnd) -> None:

@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import math
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_unet.errors import StorageError
+from napari_unet.widgets._layers import spatial_data
+from napari_unet.widgets._output import clean_name
 from napari_unet.widgets._progress import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from napari.layers import Image
+
 SLAB_BYTES = 2**25
 """Most bytes copied at once (32 MB): the pause before a cancel, and the extra memory."""
 
 CHUNK_EDGE = 512
 """Chunks of the copy: a slice thick, as the engine reads."""
-
-POLL_MS = 50
-"""How often a copy's progress is looked at."""
 
 SPARE_BYTES = 2**28
 """Free space (256 MB) left untouched on the temporary disk."""
@@ -65,6 +63,38 @@ class SpoolRequest:
     def size_bytes(self) -> int:
         """Bytes of the copy."""
         return math.prod(self.shape) * int(np.dtype(self.data.dtype).itemsize)
+
+
+def spool_request(layer: Image, shape: tuple[int, ...], folder: Path) -> SpoolRequest:
+    """Return what copies a layer into a folder.
+
+    Parameters
+    ----------
+    layer : Image
+        The layer.
+    shape : tuple of int
+        Its shape (z, y, x) or (y, x), as `spatial_shape` returns it.
+    folder : Path
+        Where the copy goes.
+    """
+    ndim = len(shape)
+    units = {str(unit) for unit in layer.units[-ndim:]}
+    unit = units.pop() if len(units) == 1 else "pixel"
+    return SpoolRequest(
+        spatial_data(layer),
+        shape,
+        folder / f"{clean_name(layer.name)}.zarr",
+        tuple(abs(float(s)) for s in layer.scale[-ndim:]),
+        None if unit == "pixel" else unit,
+    )
+
+
+def spool_words(request: SpoolRequest) -> str:
+    """Return what is said while a copy is made."""
+    return (
+        f"Copying the layer to a temporary file, {format_bytes(request.size_bytes)}, because it "
+        "exists only in memory"
+    )
 
 
 def require_space(request: SpoolRequest) -> None:
@@ -153,63 +183,3 @@ def _source_chunk(data: Any, ndim: int) -> int:
     # A dask chunk would else be computed again for each of its slices.
     chunks: Sequence[Any] = getattr(data, "chunksize", None) or ()
     return int(chunks[-ndim]) if len(chunks) >= ndim else 1
-
-
-class SpoolJob(QObject):
-    """A copy under way in a thread of its own; its signals come from the GUI's thread.
-
-    The thread is looked at by a timer and touches no Qt object, so that neither can outlive the
-    other's.
-
-    Parameters
-    ----------
-    parent : QObject
-        Owner.
-    request : SpoolRequest
-        What to copy.
-    """
-
-    progressed = Signal(float)
-    """Share that is copied, 0 to 1."""
-    succeeded = Signal()
-    failed = Signal(object)
-    """The exception."""
-
-    def __init__(self, parent: QObject, request: SpoolRequest) -> None:
-        super().__init__(parent)
-        self._request = request
-        self._share = 0.0
-        self._cancelled = Event()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="napari-unet-spool")
-        self._future = self._executor.submit(self._copy)
-        self._timer = QTimer(self)
-        self._timer.setInterval(POLL_MS)
-        self._timer.timeout.connect(self._look)
-        self._timer.start()
-
-    def cancel(self) -> None:
-        """End the copy at the next slab; nothing is reported any more."""
-        self._timer.stop()
-        self._cancelled.set()
-        self._executor.shutdown(wait=False)
-
-    def wait(self) -> None:
-        """Return when the copy has ended."""
-        self._executor.shutdown(wait=True)
-
-    def _copy(self) -> None:
-        for share in spool(self._request):
-            self._share = share
-            if self._cancelled.is_set():
-                return
-
-    def _look(self) -> None:
-        self.progressed.emit(self._share)
-        if not self._future.done():
-            return
-        self.cancel()
-        error = self._future.exception()
-        if error is None:
-            self.succeeded.emit()
-        else:
-            self.failed.emit(error)

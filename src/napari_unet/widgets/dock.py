@@ -5,10 +5,19 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, QTimer
-from qtpy.QtWidgets import QMainWindow, QMessageBox, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtWidgets import (
+    QFrame,
+    QMainWindow,
+    QMessageBox,
+    QScrollArea,
+    QTabWidget,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_unet.widgets._napari_private import unwrapped
+from napari_unet.widgets.fine_tune import FineTunePanel
 from napari_unet.widgets.segment import SegmentPanel
 
 if TYPE_CHECKING:
@@ -27,7 +36,7 @@ class Answer(Enum):
 
 
 class SegmentDock(QWidget):
-    """Segments image layers of any size with a U-Net, in a process of its own.
+    """Segments image layers of any size with a U-Net, and fine-tunes it, in processes of their own.
 
     Parameters
     ----------
@@ -37,17 +46,37 @@ class SegmentDock(QWidget):
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
-        self.panel = SegmentPanel(unwrapped(napari_viewer))
+        self._viewer = unwrapped(napari_viewer)
+        self.panel = SegmentPanel(self._viewer)
+        self.fine_tune: FineTunePanel | None = None
+        """The second page's panel; None until the page is looked at."""
+        self.pages = QTabWidget()
+        self._second_page = QScrollArea()
         self._window: QMainWindow | None = None
         self._is_open = True
         self.setMinimumWidth(MINIMUM_WIDTH)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.panel)
+        layout.addWidget(self.pages)
+        self._second_page.setWidgetResizable(True)
+        self._second_page.setFrameShape(QFrame.Shape.NoFrame)
+        self._second_page.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.pages.addTab(self.panel, "Segment")
+        self.pages.addTab(self._second_page, "Fine-tune")
+        self.pages.currentChanged.connect(self._on_page_changed)
 
     def reset_choices(self, event: object = None) -> None:
         """Offer the viewer's layers as they are now; napari calls this when they change."""
         self.panel.reset_choices(event)
+        if self.fine_tune is not None:
+            self.fine_tune.reset_choices(event)
+
+    def _on_page_changed(self, index: int) -> None:
+        """Make the second panel, and start its engine, when it is first looked at."""
+        if self.pages.widget(index) is self._second_page and self.fine_tune is None:
+            self.fine_tune = FineTunePanel(self._viewer)
+            self.fine_tune.kept.connect(self.panel.form.choose_model)
+            self._second_page.setWidget(self.fine_tune)
 
     def event(self, event: QEvent | None) -> bool:
         """Notice being docked and undocked: the dock's x sends no close event to its content."""
@@ -64,6 +93,8 @@ class SegmentDock(QWidget):
         if not self._is_open:
             self._is_open = True
             self.panel.open()
+            if self.fine_tune is not None:
+                self.fine_tune.open()
 
     def _reopen_if_kept(self) -> None:
         window = _main_window(self)
@@ -108,6 +139,8 @@ class SegmentDock(QWidget):
             self._is_open = False
             self._watch(None)
             self.panel.close_engine(let_job_go_on=answer is Answer.GO_ON)
+            if self.fine_tune is not None:
+                self.fine_tune.close_engine()
 
     def _ask(self, *, can_stay: bool) -> Answer:
         box = QMessageBox(self.window() if can_stay else self._window)
