@@ -150,6 +150,19 @@ def test_labels_lie_under_their_pixels_and_outside_is_ignored(rng: np.random.Gen
         assert 0.99 < float(batch.image.min()) < float(batch.image.max()) < 3.01
 
 
+@pytest.mark.parametrize("geometric", [WILD, GRID_ONLY])
+def test_the_whole_patch_shows_one_smooth_map(geometric: GeometricSettings) -> None:
+    """The image tells y and x of each pixel: a crop that is too small would fold this map."""
+    image = np.stack(np.mgrid[:400, :400])[:, None].astype(np.float32)
+    labels = np.zeros((1, 400, 400), np.uint8)
+    labels[0, 200, 200:203] = 1
+    sampler = VolumeSampler([volume(image, labels)], GEOMETRY, settings(geometric=geometric))
+    for seed in range(10):
+        shown = sampler.draw(np.random.default_rng(seed)).image[0]
+        bends = [shown.diff(n=2, dim=dim).abs().max() for dim in (1, 2)]
+        assert float(max(bends)) < (0.5 if geometric is WILD else 1e-3)
+
+
 def disk(rng: np.random.Generator) -> AnnotatedVolume:
     """Return a plane with one bright disk: of class 1 and of weight 3, all around class 2."""
     y, x = np.mgrid[:120, :120]

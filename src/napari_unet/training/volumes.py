@@ -57,7 +57,10 @@ MAX_TRIES = 16
 """Annotated pixels that are tried for one patch before it is taken without a label."""
 
 CANDIDATES = 64
-"""Places in the label patch that are tried for an annotated pixel near the edge of the image."""
+"""Places in the label patch that are tried for an annotated pixel near the edge of the image.
+
+So few leave chance: an image as large as the patch is still seen under all pooling grids.
+"""
 
 CUBIC_REACH = 2
 """Pixels on each side that the interpolation at a position needs."""
@@ -227,10 +230,7 @@ class VolumeSampler:
         at = moved[:, tried[:, 0], tried[:, 1]].T.cpu().numpy()
         centers = np.array(anchor[1:]) - at
         half, size = (edges - 1) / 2, np.array(shape[1:])
-        # Half a stride of play: what is as large as the patch is seen under all pooling grids.
-        play = np.array(self.frame.stride) // 2
-        first = np.minimum(half, size - 1 - half) - play
-        last = np.maximum(half, size - 1 - half) + play
+        first, last = np.minimum(half, size - 1 - half), np.maximum(half, size - 1 - half)
         outside = np.maximum(first - centers, centers - last).clip(min=0).sum(axis=1)
         y, x = (int(n) for n in tried[outside.argmin()])
         return moved - moved[:, y : y + 1, x : x + 1]
