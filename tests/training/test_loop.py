@@ -206,7 +206,7 @@ def test_nothing_labeled_leaves_the_weights_unchanged(sampler: PatchSampler) -> 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_loss_that_is_not_finite_stops_with_good_weights(
-    sampler: PatchSampler, precision: str
+    sampler: PatchSampler, tmp_path: Path, precision: str
 ) -> None:
     calls = itertools.count()
 
@@ -215,11 +215,47 @@ def test_a_loss_that_is_not_finite_stops_with_good_weights(
         spoilt = batch.image * (torch.nan if next(calls) == 2 else 1)
         return Batch(spoilt, batch.labels, batch.weights)
 
-    net = tiny_net()
+    net, good = tiny_net(), tiny_net()
     settings = LoopSettings.parse({"steps": 9, "precision": precision}, source="test")
-    *_, last = train(net, draw, settings)
+    *_, saved, last = train(net, draw, settings, run_dir=tmp_path)
+    assert saved == Saved(2, tmp_path / LAST)
     assert last == Stopped(2, "the loss of step 3 is nan")
-    assert all(bool(tensor.isfinite().all()) for tensor in net.state_dict().values())
+    events = train(good, sampler.draw, settings)
+    while next(events).step < 2:
+        pass
+    events.close()
+    assert equal(weights(net), weights(good))
+    # All is well in the checkpoint too: without the spoilt image the training goes on from it.
+    rest = list(train(tiny_net(), sampler.draw, settings, run_dir=tmp_path, resume=True))
+    assert np.isfinite([e.loss for e in rest if isinstance(e, StepDone)]).all()
+    net_in_file = load_checkpoint(tmp_path / LAST)["net"]
+    assert all(bool(tensor.isfinite().all()) for tensor in net_in_file.values())
+
+
+def test_an_early_checkpoint_can_still_be_used(sampler: PatchSampler, tmp_path: Path) -> None:
+    settings = LoopSettings(steps=6, save_every=3, validate_every=3)
+
+    def start(net: UNet, resume: bool = False) -> Iterator[TrainingEvent]:
+        return train(
+            net,
+            sampler.draw,
+            settings,
+            validate=lambda net: {"score": float(net.head.weight.mean())},
+            run_dir=tmp_path,
+            resume=resume,
+        )
+
+    whole, resumed = tiny_net(), tiny_net()
+    events = start(whole)
+    while not isinstance(next(events), Saved):
+        pass
+    state = load_checkpoint(tmp_path / LAST)
+    expected = list(events)
+    for name in ("validated_step", "without_gain", "scaler", "anchor", "pace"):
+        del state[name]
+    save_checkpoint(tmp_path / LAST, state)
+    assert list(start(resumed, resume=True)) == expected
+    assert equal(weights(whole), weights(resumed))
 
 
 @pytest.mark.parametrize("budget", [{"steps": 4}, {"seconds": 0.2}], ids=str)

@@ -134,6 +134,8 @@ class _Run:
             with self._pace.measured("step"):
                 loss = training.learn(draw, rate, freeze_norm=freeze_norm)
             if not math.isfinite(loss):
+                if self._run_dir is not None and not training.is_saved:
+                    yield self._saved(self._run_dir)
                 yield Stopped(training.step, f"the loss of step {training.step + 1} is {loss}")
                 return
             yield StepDone(training.step, loss, rate, self._eta())

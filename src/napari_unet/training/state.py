@@ -106,7 +106,7 @@ class TrainingState:
         return is_best
 
     def learn(self, draw: Draw, rate: float, *, freeze_norm: bool) -> float:
-        """Take one step and return its loss; if that is not finite, no weight is changed.
+        """Take one step and return its loss; if that is not finite, the network stays as it was.
 
         Chance is drawn anew from (seed, step), nothing outside is seeded.
         """
@@ -117,6 +117,7 @@ class TrainingState:
             # Momentum, weight decay and batch statistics would change weights that nobody taught.
             self._advance()
             return 0.0
+        statistics = [buffer.clone() for buffer in self.net.buffers()]
         with _seeded(int(chance.generate_state(1)[0]), self.device):
             loss = self._loss(batch)
         value = float(loss.detach())
@@ -124,6 +125,9 @@ class TrainingState:
         if math.isfinite(value) and self._descend(loss, rate):
             self._advance()
             return value
+        # The forward pass has already taken a spoilt image into batch normalization.
+        for buffer, kept in zip(self.net.buffers(), statistics, strict=True):
+            buffer.copy_(kept)
         return value if not math.isfinite(value) else math.nan
 
     def _advance(self) -> None:
@@ -252,7 +256,7 @@ class TrainingState:
                 f"the checkpoint does not belong to this network and optimizer ({error}); "
                 "start again without resuming"
             ) from error
-        # Checkpoints of version 1 have no such numbers: they followed the validation of their step.
+        # Early checkpoints lack these numbers; they were written after their step was validated.
         self.validated_step = state.get("validated_step", self.step)
         self.without_gain = state.get("without_gain", 0)
         self.is_saved = True
