@@ -69,6 +69,7 @@ def test_several_inputs_one_of_them_bad(
         (["--region", "0:1"], 2, "region"),
         (["--device", "gpu"], 2, "device"),
         (["--axes", "abc"], 2, "--axes"),
+        (["--rescale", "fast"], 2, "auto, off, or a factor"),
         (["--progress", "loud"], 2, "loud"),
         (["--config", "/no/such.toml"], 2, "such.toml"),
     ],
@@ -146,6 +147,16 @@ def test_a_dry_run_counts_and_writes_nothing(
     assert segment(*words, progress="auto") == 0
     assert "27 with a write box of 32 x 32" in capfd.readouterr().out
     assert not out.exists()
+
+
+def test_a_dry_run_says_what_is_to_know(
+    tmp_path: Path, stack_path: str, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [stack_path, "--model", model, "--output", str(tmp_path / "o.zarr"), "--dry-run"]
+    assert segment(*words, "--rescale", "0.5", "--tile-size", "16", progress="auto") == 0
+    assert "write box of 30 x 24 pixels" in capfd.readouterr().out, "90 and 70 in equal parts"
+    assert segment(*words, "--tile-size", "33", progress="auto") == 0
+    assert "note    tile size 33 was taken to 32" in capfd.readouterr().out
 
 
 def test_the_bar_shows_and_ends(

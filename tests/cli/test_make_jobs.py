@@ -67,6 +67,7 @@ EXAMPLES: dict[str, object] = {
     "precision": "bf16",
     "tf32": True,
     "average": "d4",
+    "rescale": 0.5,
     "normalization": "128.0,30.0",
     "probabilities": True,
     "probability_type": "float16",

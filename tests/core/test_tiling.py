@@ -16,7 +16,6 @@ from napari_unet.core.tiling import (
     TileGrid,
     mirror_indices,
     nearest_tile_edge,
-    redundancy,
     whole_image_tile,
 )
 from napari_unet.errors import TilingError
@@ -144,7 +143,7 @@ def test_the_papers_tile() -> None:
     tile = next(grid.tiles_of(next(grid.blocks())))
     assert tile.read == Box((0, -92, -92), (1, 480, 480))
     assert tile.write == Box((0, 0, 0), (1, 384, 384))
-    assert redundancy((1, 384, 384), unet_geometry(4)) == pytest.approx((572 / 384) ** 2)
+    assert grid.redundancy() == pytest.approx((572 / 384) ** 2)
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.models import ModelEntry, find_model
+from napari_unet.app.rescale import decide_rescaling
 from napari_unet.core.boxes import Box, format_region, parse_region
 from napari_unet.core.normalization import Normalization
-from napari_unet.core.tiling import TileGrid, nearest_tile_edge, redundancy
+from napari_unet.core.resampling import Resampling
+from napari_unet.core.tiling import TileGrid, nearest_tile_edge
 from napari_unet.errors import AxesError, ConfigError, TilingError
 from napari_unet.io.image import Selection, open_image
 from napari_unet.io.pyramid import plan_levels
+from napari_unet.io.repeated_channel import RepeatedChannel
 
 if TYPE_CHECKING:
     from napari_unet.core.arrays import ImageSource
     from napari_unet.core.boxes import Shape
+    from napari_unet.core.header import ModelHeader
     from napari_unet.core.job import SegmentJob
 
 BASE_MEMORY = 400 * 2**20
@@ -51,6 +55,8 @@ class SegmentPlan:
         What is segmented, (z, y, x).
     normalization : Normalization or None
         Given by the user; None = to be measured.
+    notes : tuple of str
+        What the user should know about the plan, in sentences.
     """
 
     job: SegmentJob
@@ -60,11 +66,12 @@ class SegmentPlan:
     grid: TileGrid
     region: Box
     normalization: Normalization | None
+    notes: tuple[str, ...] = ()
 
     @property
-    def tile_edge(self) -> int:
-        """Edge of a full tile's write box in y and x, in pixels."""
-        return self.grid.tile_shape[-1]
+    def factors(self) -> tuple[float, float] | None:
+        """Voxels that the network sees per voxel of the image, (y, x); None = not rescaled."""
+        return None if self.grid.resampling is None else self.grid.resampling.factors
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -72,6 +79,8 @@ class SegmentPlan:
         job = self.job
         # The path does not count: an image that was moved is the same image.
         image = {key: v for key, v in self.source.identity().items() if key != "path"}
+        # Named only where it matters: what was computed before there was rescaling stays done.
+        rescaled = {} if self.factors is None else {"rescale": list(self.factors)}
         return {
             "input": image,
             "model_sha256": self.model.sha256,
@@ -87,6 +96,7 @@ class SegmentPlan:
             "probabilities": job.probability_type if job.probabilities else None,
             "shards": job.shards,
             "ome_version": job.ome_version,
+            **rescaled,
         }
 
 
@@ -99,7 +109,7 @@ class Estimate:
     tiles, blocks, pixels : int
         How many.
     redundancy : float
-        Pixels read per pixel written, for a full tile.
+        Pixels that the network reads per pixel written, for a full tile.
     memory_bytes : int
         Upper estimate of the process's memory.
     disk_bytes : int
@@ -114,9 +124,15 @@ class Estimate:
     disk_bytes: int
 
 
-def selection_of(job: SegmentJob) -> Selection:
-    """Return which part of the file is the image."""
-    return Selection(axes=job.axes, channel=job.channel, level=job.level, time=job.time)
+def selection_of(job: SegmentJob, header: ModelHeader) -> Selection:
+    """Return which part of the file is the image that a model wants."""
+    return Selection(
+        axes=job.axes,
+        channel=job.channel,
+        level=job.level,
+        time=job.time,
+        colors=header.input.takes_colors,
+    )
 
 
 def plan_segment(
@@ -142,23 +158,35 @@ def plan_segment(
     job = _absolute(job, model)
     opened = source is None
     if source is None:
-        source = open_image(job.input, selection_of(job))
+        source = open_image(job.input, selection_of(job, model.header))
     try:
-        wanted, given = len(model.header.input.channels), source.num_channels
-        if wanted != given:
-            raise AxesError(
-                f"{source.name} has {given} channels, the model {model.name} takes {wanted} "
-                f"({', '.join(model.header.input.channels)}); choose with --channel, e.g. "
-                f"--channel {','.join(str(i) for i in range(wanted))}"
-            )
-        grid = _grid(job, model, source.shape, default_tile_edge)
+        stored = source.num_channels
+        source, notes = _fitted(source, model)
+        grid, more = _grid(job, model, source, default_tile_edge)
         region = _region(job, source)
-        normalization = _given_normalization(job, given)
+        normalization = _given_normalization(job, stored, source.num_channels)
     except BaseException:
         if opened:
             source.close()
         raise
-    return SegmentPlan(job, source, model, job.name or model.name, grid, region, normalization)
+    name = job.name or model.name
+    return SegmentPlan(job, source, model, name, grid, region, normalization, notes + more)
+
+
+def _fitted(source: ImageSource, model: ModelEntry) -> tuple[ImageSource, tuple[str, ...]]:
+    """Return the image with as many channels as the model takes, and what was done for that."""
+    channels = model.header.input.channels
+    wanted, given = len(channels), source.num_channels
+    if wanted == given:
+        return source, ()
+    if given == 1 and model.header.input.takes_colors:
+        note = f"{source.name} is gray; it is shown to {model.name} as red, green and blue alike"
+        return RepeatedChannel(source, wanted), (note,)
+    raise AxesError(
+        f"{source.name} has {given} channels, the model {model.name} takes {wanted} "
+        f"({', '.join(channels)}); choose with --channel, e.g. "
+        f"--channel {','.join(str(i) for i in range(wanted))}"
+    )
 
 
 def _absolute(job: SegmentJob, model: ModelEntry) -> SegmentJob:
@@ -173,17 +201,42 @@ def _absolute(job: SegmentJob, model: ModelEntry) -> SegmentJob:
     return job.model_copy(update=paths)
 
 
-def _grid(job: SegmentJob, model: ModelEntry, shape: Shape, default_edge: int) -> TileGrid:
-    net = model.header.geometry()
+def _grid(
+    job: SegmentJob, model: ModelEntry, source: ImageSource, default_edge: int
+) -> tuple[TileGrid, tuple[str, ...]]:
+    """Return the tiles, and what the user should know about them."""
+    net, block = model.header.geometry(), (1, job.block_size, job.block_size)
     stride = net.stride[-1]
+    edge = nearest_tile_edge(job.tile_size or default_edge, stride)
+    scale = decide_rescaling(job.rescale, source.levels[0].voxel_size, model.header.input)
+    notes: tuple[str, ...] = () if scale.note is None else (scale.note,)
+    if scale.factors is not None:
+        resampling = Resampling(source.shape, scale.factors)
+        tile = _rescaled_tile(block, source.shape, scale.factors, edge)
+        return TileGrid(source.shape, net, tile, block, resampling), notes
     if job.block_size % stride:
         raise TilingError(
             f"block_size {job.block_size} is not a multiple of {stride}, the stride of the model "
             f"{model.name}; choose {nearest_tile_edge(job.block_size, stride)}"
         )
-    edge = min(nearest_tile_edge(job.tile_size or default_edge, stride), job.block_size)
-    block = (1, job.block_size, job.block_size)
-    return TileGrid(shape, net, (1, edge, edge), block)
+    edge = min(edge, job.block_size)
+    if job.tile_size not in (None, edge):
+        notes += (
+            f"tile size {job.tile_size} was taken to {edge}, the nearest that the model's stride "
+            "and the block allow",
+        )
+    return TileGrid(source.shape, net, (1, edge, edge), block), notes
+
+
+def _rescaled_tile(
+    block: Shape, shape: Shape, factors: tuple[float, float], edge: int
+) -> tuple[int, int, int]:
+    """Return the edges, in the image, of equal parts of a block that are about `edge` rescaled."""
+    tile = []
+    for whole, size, factor in zip(block[1:], shape[1:], factors, strict=True):
+        extent = min(whole, size)
+        tile.append(-(-extent // math.ceil(extent * factor / edge)))
+    return (1, tile[0], tile[1])
 
 
 def _region(job: SegmentJob, source: ImageSource) -> Box:
@@ -200,7 +253,8 @@ def _region(job: SegmentJob, source: ImageSource) -> Box:
     return box
 
 
-def _given_normalization(job: SegmentJob, channels: int) -> Normalization | None:
+def _given_normalization(job: SegmentJob, channels: int, repeated: int) -> Normalization | None:
+    """Return the normalization that the job names, of the image's channels as they are stored."""
     if job.normalization is None:
         return None
     try:
@@ -216,8 +270,10 @@ def _given_normalization(job: SegmentJob, channels: int) -> Normalization | None
             f"normalization {job.normalization!r} is for {len(pairs)} channels, the image has "
             f"{channels}; separate channels by a semicolon"
         )
+    times = repeated // channels
     return Normalization.parse(
-        {"offset": offset, "scale": scale, "source": "given"}, source="normalization"
+        {"offset": offset * times, "scale": scale * times, "source": "given"},
+        source="normalization",
     )
 
 
@@ -232,27 +288,27 @@ def estimate(plan: SegmentPlan, batch_size: int = 1) -> Estimate:
         Tiles computed together.
     """
     grid, job = plan.grid, plan.job
-    largest = tuple(min(t, -(-n // s) * s) for t, n, s in _tile_limits(grid))
-    tile_pixels = math.prod(grid.net.input_shape(largest)[-2:])
+    tile = grid.full_tile()
+    tile_pixels = math.prod(tile.read.shape[-2:])
     net = plan.model.header.architecture
     classes = net.num_classes
     features = net.base_channels * LIVE_FEATURE_MAPS + net.in_channels
     block = math.prod(grid.block_shape)
-    labels_in_flight = 4 * block * (1 + (4 * classes if job.probabilities else 0))
+    in_flight = 4 * block * (1 + (4 * classes if job.probabilities else 0))
     bytes_per_pixel = 1.0
     if job.probabilities:
         bytes_per_pixel += classes * (4 if job.probability_type == "float32" else 2)
+    if grid.resampling is not None:
+        seen = tile.read.intersection(Box.of_shape(grid.resampling.shape))
+        # As stored, normalized, and with its rows taken apart for the sums: 4 bytes each at most.
+        in_flight += 12 * grid.resampling.needed(seen).size * plan.source.num_channels
     full = math.prod(plan.source.shape)
     level_factor = sum(math.prod(level.shape) for level in plan_levels(plan.source)) / full
     return Estimate(
         tiles=grid.count_tiles(plan.region),
         blocks=grid.count_blocks(plan.region),
         pixels=plan.region.size,
-        redundancy=redundancy(largest, grid.net),
-        memory_bytes=BASE_MEMORY + 4 * batch_size * tile_pixels * features + labels_in_flight,
+        redundancy=grid.redundancy(),
+        memory_bytes=BASE_MEMORY + 4 * batch_size * tile_pixels * features + in_flight,
         disk_bytes=round(plan.region.size * bytes_per_pixel * level_factor),
     )
-
-
-def _tile_limits(grid: TileGrid) -> zip[tuple[int, int, int]]:
-    return zip(grid.tile_shape, grid.shape, grid.net.stride, strict=True)

@@ -38,6 +38,7 @@ def describe_run(
         "command": list(command_line(plan.job)),
         "model": {"name": plan.model.name, "sha256": plan.model.sha256},
         "normalization": normalization.model_dump(mode="json"),
+        "rescale": None if plan.factors is None else list(plan.factors),
         "device": backend.label,
         "precision": backend.precision,
         "threads": torch.get_num_threads(),

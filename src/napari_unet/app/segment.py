@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.job_files import JobRecord, command_line, record_path, write_record
-from napari_unet.app.models import DEFAULT_MODEL
+from napari_unet.app.models import DEFAULT_MODEL, find_model
 from napari_unet.app.plan import SegmentPlan, plan_segment, selection_of
 from napari_unet.app.provenance import describe_run, utc_now
 from napari_unet.core.events import (
@@ -61,7 +61,8 @@ def segment(
     **options
         Fields of `napari_unet.core.job.SegmentJob` that are not about the output: ``axes``,
         ``channel``, ``level``, ``time``, ``region``, ``tile_size``, ``batch_size``, ``device``,
-        ``threads``, ``precision``, ``tf32``, ``average``, ``normalization``, ``block_size``.
+        ``threads``, ``precision``, ``tf32``, ``average``, ``rescale``, ``normalization``,
+        ``block_size``.
 
     Returns
     -------
@@ -85,7 +86,7 @@ def segment(
     job = SegmentJob.parse(
         {"input": path, "model": str(model), "output": "", **options}, source="segment"
     )
-    selection = selection_of(job)
+    selection = selection_of(job, find_model(job.model).header)
     source = (
         open_image(Path(path).expanduser(), selection) if path else wrap_array(image, selection)
     )
@@ -94,7 +95,7 @@ def segment(
         plan = plan_segment(job, backend.default_tile_edge, source)
         sink = MemorySink(source.shape)
         for _ in run_tiles(
-            _tile_run(plan, sink, plan.normalization or measure_normalization(source)),
+            _tile_run(plan, sink, _normalization(plan)),
             _predictor(plan, backend),
             JobControl(),
             Tally(),
@@ -147,11 +148,12 @@ def run_job(job: SegmentJob, control: JobControl | None = None) -> Generator[Job
 def _run(
     plan: SegmentPlan, backend: Backend, control: JobControl, started: float
 ) -> Generator[JobEvent]:
-    source = plan.source
+    for note in plan.notes:
+        yield Warned(note)
     # Before minutes of reading and computing, not after.
     check_writable(Path(plan.job.output).parent)
     yield StageChanged("normalizing")
-    normalization = plan.normalization or measure_normalization(source)
+    normalization = _normalization(plan)
     yield StageChanged("loading")
     predictor = _predictor(plan, backend)
     began = utc_now()
@@ -205,6 +207,10 @@ def _finish(
 
 def _backend(job: SegmentJob) -> Backend:
     return choose_backend(job.device, job.precision, tf32=job.tf32, threads=job.threads)
+
+
+def _normalization(plan: SegmentPlan) -> Normalization:
+    return plan.normalization or measure_normalization(plan.source, resampling=plan.grid.resampling)
 
 
 def _predictor(plan: SegmentPlan, backend: Backend) -> Predictor:

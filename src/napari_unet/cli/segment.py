@@ -66,6 +66,13 @@ def segment(
         str | None,
         typer.Option(help="Average over versions of the input: none, mirror, rotate or d4."),
     ] = None,
+    rescale: Annotated[
+        str | None,
+        typer.Option(
+            help="Rescale the image to the model's voxel size: auto, off, or a factor (0.5 halves "
+            "the image)."
+        ),
+    ] = None,
     normalization: Annotated[
         str | None,
         typer.Option(help="Use these intensities instead of measured ones.", metavar="MEAN,STD"),
@@ -231,16 +238,19 @@ def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
             print(f"error: {job.input}: {error}", file=sys.stderr)
             codes.append(exit_code(error))
             continue
-        edge, target = plan.tile_edge, f"{plan.model.name} on {backend.label} -> {job.output}"
+        _, height, width = plan.grid.tile_shape
+        target = f"{plan.model.name} on {backend.label} -> {job.output}"
         if progress == "json":
-            print(json.dumps({"input": job.input, "tile": edge} | dataclasses.asdict(cost)))
+            print(json.dumps({"input": job.input, "tile": width} | dataclasses.asdict(cost)))
             continue
         print(f"{job.input} with {target}")
-        print(f"  tiles   {cost.tiles} with a write box of {edge} x {edge} pixels")
+        print(f"  tiles   {cost.tiles} with a write box of {height} x {width} pixels")
         print(f"  blocks  {cost.blocks}; {cost.pixels / 1e6:.2f} Mpx to write")
         print(f"  reading {cost.redundancy:.2f} pixels per pixel written")
         print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
         print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB")
+        for note in plan.notes:
+            print(f"  note    {note}")
     return _overall(codes, len(jobs))
 
 
@@ -271,16 +281,8 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
 
 def _run_one(job: SegmentJob, reporter: Reporter, control: JobControl) -> None:
     from napari_unet.app.segment import run_job
-    from napari_unet.core.events import JobStarted, Warned
 
     for event in run_job(job, control):
-        if isinstance(event, JobStarted) and job.tile_size not in (None, event.tile_shape[-1]):
-            reporter.show(
-                Warned(
-                    f"tile size {job.tile_size} was taken to {event.tile_shape[-1]}, the "
-                    "nearest that the model's stride and the block allow"
-                )
-            )
         reporter.show(event)
 
 

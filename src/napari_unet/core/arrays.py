@@ -34,6 +34,17 @@ class PyramidLevel:
     translation: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
+class BoxReader(Protocol):
+    """Whatever has a shape and gives the voxels of a box."""
+
+    @property
+    def shape(self) -> Shape:
+        """Spatial shape (z, y, x)."""
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """Return the voxels of a box inside the shape, (c, z, y, x)."""
+
+
 class ImageSource(Protocol):
     """An image of any size, read box by box. Always (c, z, y, x); a plane has z = 1."""
 
@@ -103,12 +114,12 @@ class LabelSink(Protocol):
         """Store probabilities (class, z, y, x) of a box. Raises `StorageError`."""
 
 
-def read_mirrored(source: ImageSource, box: Box) -> npt.NDArray[Any]:
+def read_mirrored(source: BoxReader, box: Box) -> npt.NDArray[Any]:
     """Return the voxels of a box that may reach outside the image, mirrored there.
 
     Parameters
     ----------
-    source : ImageSource
+    source : ImageSource or BoxReader
         The image.
     box : Box
         Any box, (z, y, x).

@@ -21,6 +21,9 @@ ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 MAX_CONTEXT = 8
 """Most slices on each side that a network may take as channels."""
 
+COLOR_CHANNELS = ("red", "green", "blue")
+"""Channels of a model for color images."""
+
 Text = Annotated[str, Field(max_length=20_000)]
 """Free text; bounded because it comes from a file."""
 
@@ -48,6 +51,11 @@ class InputExpectation(Settings):
     unit: Annotated[str, Field(max_length=32)] | None = None
     normalization: NormalizationMethod = "standardize"
     context: Annotated[int, Field(ge=0, le=MAX_CONTEXT)] = 0
+
+    @property
+    def takes_colors(self) -> bool:
+        """Whether the channels are those of a color image; then a gray one will do, too."""
+        return self.channels == COLOR_CHANNELS
 
     def network_channels(self) -> tuple[str, ...]:
         """Return the meaning of each input of the network, in its order.

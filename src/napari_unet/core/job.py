@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from napari_unet.core.resampling import MAX_FACTOR, MIN_FACTOR
 from napari_unet.core.settings import Settings
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -13,6 +14,24 @@ OmeVersion = Literal["0.4", "0.5"]
 ProbabilityType = Literal["float32", "float16"]
 Average = Literal["none", "mirror", "rotate", "d4"]
 DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+
+
+def _checked_rescale(value: object) -> object:
+    """Turn the text of a command line into a factor; say what is legal in one sentence."""
+    if value in ("auto", "off"):
+        return value
+    try:
+        factor = float(value) if isinstance(value, str | int | float) else 0.0
+    except ValueError:
+        factor = 0.0
+    if isinstance(value, bool) or not MIN_FACTOR <= factor <= MAX_FACTOR:
+        raise ValueError(
+            f"write auto, off, or a factor from {MIN_FACTOR:g} to {MAX_FACTOR:g} such as 0.5"
+        )
+    return factor
+
+
+Rescale = Annotated[Literal["auto", "off"] | float, BeforeValidator(_checked_rescale)]
 
 DEFAULT_BLOCK_EDGE = 1024
 """Edge of a block in y and x: 1 MB of labels, a few seconds of work on a laptop's CPU."""
@@ -57,6 +76,10 @@ class SegmentJob(Settings):
         Average the probabilities of mirrored or turned versions of the input: 1, 4 mirrored ones, 4
         quarter turns, or all 8. Slower by that factor. (Ronneberger et al. 2015 averaged 7 rotated
         versions for their result on ISBI 2012.)
+    rescale : {"auto", "off"} or float
+        "auto": show the network the image at the voxel size that the model was trained at, if both
+        are known and differ by more than a quarter; "off": never; a number from 0.1 to 10: rescale
+        y and x by it, so that 0.5 halves the image. Results are always on the image's own grid.
     normalization : str or None
         ``"MEAN,STD"`` (one pair per channel, separated by ``;``) instead of the measured ones.
     probabilities : bool
@@ -88,6 +111,7 @@ class SegmentJob(Settings):
     precision: Precision = "fp32"
     tf32: bool = False
     average: Average = "none"
+    rescale: Rescale = "auto"
     normalization: str | None = None
     probabilities: bool = False
     probability_type: ProbabilityType = "float32"

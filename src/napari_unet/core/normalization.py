@@ -7,6 +7,7 @@ recorded with the result.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from napari_unet.core.arrays import ImageSource
+    from napari_unet.core.resampling import Resampling
 
 SAMPLE_VOXELS = 2**24
 """Voxels of a volume that its statistics are taken from: 16.8 million, or all if it has fewer.
@@ -110,7 +112,9 @@ def normalize(image: npt.NDArray[Any], normalization: Normalization) -> Normaliz
     return NormalizedInput(result, np.asarray((~finite).any(axis=0), dtype=np.bool_))
 
 
-def measure_normalization(source: ImageSource, max_voxels: int = SAMPLE_VOXELS) -> Normalization:
+def measure_normalization(
+    source: ImageSource, max_voxels: int = SAMPLE_VOXELS, resampling: Resampling | None = None
+) -> Normalization:
     """Return the mean and standard deviation of a documented sample of the volume.
 
     The sample is what ``source.sample_boxes`` chooses: boxes with stored data, spread evenly over
@@ -123,8 +127,27 @@ def measure_normalization(source: ImageSource, max_voxels: int = SAMPLE_VOXELS) 
         The image.
     max_voxels : int
         Upper bound of the sample, per channel.
+    resampling : Resampling or None
+        Measure the sample as it looks on this resampled grid, as the network will see it: shrinking
+        takes noise away, and so changes the standard deviation.
     """
-    return _pool((source.read(box) for box in source.sample_boxes(max_voxels)), source.num_channels)
+    if resampling is None:
+        boxes = source.sample_boxes(max_voxels)
+        return _pool((source.read(box) for box in boxes), source.num_channels)
+    boxes = source.sample_boxes(int(max_voxels / max(1, math.prod(resampling.factors))))
+    wanted = (resampling.inside(box) for box in boxes)
+    samples = (
+        resampling.resample(_finite_or_nan(source.read(resampling.needed(box))), box)
+        for box in wanted
+    )
+    return _pool(samples, source.num_channels)
+
+
+def _finite_or_nan(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return values as float64; NaN for those that float32 cannot hold, so that sums are quiet."""
+    wide = values.astype(np.float64)
+    wide[~(np.abs(wide) <= np.finfo(np.float32).max)] = np.nan
+    return wide
 
 
 def _pool(samples: Iterable[npt.NDArray[Any]], channels: int) -> Normalization:

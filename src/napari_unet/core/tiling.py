@@ -14,6 +14,10 @@ when only a region is wanted: then the tiles that touch the region are computed
 where they always lie and only the part inside the region is written. So a tile's
 numbers depend on nothing but the array, the model and the tile size.
 
+Where the network sees the array resampled, write boxes and blocks stay on the array's own grid, at
+any edges, and each tile computes the part of the resampled grid that decides its write box, widened
+to that grid's multiples of the stride.
+
 References
 ----------
 .. [1] O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for
@@ -34,9 +38,10 @@ from napari_unet.core.boxes import Box, Shape
 from napari_unet.errors import TilingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from napari_unet.core.receptive import NetGeometry
+    from napari_unet.core.resampling import Resampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +70,13 @@ class Tile:
     Parameters
     ----------
     read : Box
-        Network input. Has a legal shape; may reach outside the array, where it is mirrored.
+        Network input, on the resampled grid if there is one. Has a legal shape; may reach outside
+        the array, where it is mirrored.
     write : Box
         Voxels that this tile writes, inside the array and the wanted region.
     crop : Box
-        `write` in coordinates of the network's output (the input less one halo on each side).
+        `write`, or what decides it on the resampled grid, in coordinates of the network's output
+        (the input less one halo on each side).
     """
 
     read: Box
@@ -90,6 +97,9 @@ class TileGrid:
     tile_shape, block_shape : tuple of int
         Edges of write boxes and of blocks; multiples of the stride of the network. A tile larger
         than a block is cut to it: no tile crosses a block.
+    resampling : Resampling or None
+        The resampled grid that the network sees instead of the array's own. Edges may then be any
+        positive numbers.
 
     Raises
     ------
@@ -108,9 +118,10 @@ class TileGrid:
     net: NetGeometry
     tile_shape: Shape
     block_shape: Shape
+    resampling: Resampling | None = None
 
     def __post_init__(self) -> None:
-        stride = self.net.stride
+        stride = self.net.stride if self.resampling is None else (1,) * len(self.net.stride)
         for name, edges in (("tile", self.tile_shape), ("block", self.block_shape)):
             if not len(edges) == len(self.shape) == len(stride):
                 raise TilingError(
@@ -159,12 +170,12 @@ class TileGrid:
             for a, b, edge in zip(region.start, region.stop, self.block_shape, strict=True)
         )
 
-    def block(self, index: Shape, region: Box) -> Block:
-        """Return the block at a position of the block grid, for a wanted region."""
+    def block(self, index: Shape, region: Box | None = None) -> Block:
+        """Return the block at a position of the block grid, for a wanted region (default: all)."""
         start = tuple(i * edge for i, edge in zip(index, self.block_shape, strict=True))
         stop = tuple(a + edge for a, edge in zip(start, self.block_shape, strict=True))
         box = Box(start, stop).intersection(self.extent)
-        return Block(index, box, box.intersection(region))
+        return Block(index, box, box if region is None else box.intersection(region))
 
     def count_blocks(self, region: Box | None = None) -> int:
         """Return how many blocks touch `region`, without making them."""
@@ -197,15 +208,30 @@ class TileGrid:
             per_axis.append(total + max(last - first - 1, 0) * -(-edge // tile))
         return math.prod(per_axis)
 
+    def full_tile(self) -> Tile:
+        """Return the largest tile: the first one of the array."""
+        cell = Box.of_shape(self.tile_shape).intersection(self.block((0,) * len(self.shape)).box)
+        return self._tile(cell, cell)
+
+    def redundancy(self) -> float:
+        """Return how many voxels the network reads per voxel written, for a full tile."""
+        tile = self.full_tile()
+        return tile.read.size / tile.write.size
+
     def _tile(self, cell: Box, wanted: Box) -> Tile:
         """Return the tile of a grid cell: a legal read box, and the part of it to write."""
-        stride, halo = self.net.stride, self.net.halo
-        aligned = tuple(-(-n // s) * s for n, s in zip(cell.shape, stride, strict=True))
-        read_start = tuple(a - h for a, h in zip(cell.start, halo, strict=True))
+        stride, halo, seen = self.net.stride, self.net.halo, self._seen(cell)
+        start = tuple(a // s * s for a, s in zip(seen.start, stride, strict=True))
+        shape = seen.relative_to(start).stop
+        aligned = tuple(-(-n // s) * s for n, s in zip(shape, stride, strict=True))
+        read_start = tuple(a - h for a, h in zip(start, halo, strict=True))
         read_shape = self.net.input_shape(aligned)
         read_stop = tuple(a + n for a, n in zip(read_start, read_shape, strict=True))
         write = cell.intersection(wanted)
-        return Tile(Box(read_start, read_stop), write, write.relative_to(cell.start))
+        return Tile(Box(read_start, read_stop), write, self._seen(write).relative_to(start))
+
+    def _seen(self, box: Box) -> Box:
+        return box if self.resampling is None else self.resampling.support(box)
 
 
 def _cells(wanted: Box, edges: Shape) -> Iterator[Box]:
@@ -296,8 +322,3 @@ def slices_as_channels(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     [0, 1, 2, 3, 4, 5]
     """
     return image.reshape(-1, *image.shape[-2:])
-
-
-def redundancy(tile_shape: Sequence[int], net: NetGeometry) -> float:
-    """Return how many voxels are read per voxel written, for one full tile."""
-    return math.prod(net.input_shape(tile_shape)) / math.prod(tile_shape)

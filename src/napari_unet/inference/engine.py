@@ -18,10 +18,9 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_unet.core.arrays import read_mirrored
 from napari_unet.core.events import BlockDone, Paused, TileDone
-from napari_unet.core.normalization import normalize
 from napari_unet.inference.queue import BlockQueue
+from napari_unet.inference.tile_input import TileInput, TileRun, read_tile
 from napari_unet.inference.writer import BlockWriter, TileResult
 
 if TYPE_CHECKING:
@@ -30,50 +29,17 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_unet.core.arrays import ImageSource, LabelSink
     from napari_unet.core.boxes import Box
-    from napari_unet.core.normalization import Normalization
-    from napari_unet.core.tiling import Block, Tile, TileGrid
     from napari_unet.inference.control import JobControl
     from napari_unet.inference.predictor import Predictor
+
+__all__ = ["READ_AHEAD", "Tally", "TileRun", "run_tiles"]
 
 READ_AHEAD = 2
 """Batches read before they are needed: one being read while one waits is enough to hide reading."""
 
 POLL_SECONDS = 0.1
 """How often a waiting thread looks whether the job was stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class TileInput:
-    """A tile, ready for the network.
-
-    Parameters
-    ----------
-    block, tile
-        Where it lies.
-    image : numpy.ndarray
-        float32 (c, z, y, x) of ``tile.read``, normalized.
-    nonfinite : int
-        Voxels of ``tile.write`` that were NaN or infinite in some channel.
-    """
-
-    block: Block
-    tile: Tile
-    image: npt.NDArray[np.float32]
-    nonfinite: int
-
-
-@dataclass(frozen=True, slots=True)
-class TileRun:
-    """What to compute: the arguments of `run_tiles` that stay the same all along."""
-
-    source: ImageSource
-    sink: LabelSink
-    grid: TileGrid
-    region: Box
-    normalization: Normalization
-    probabilities: bool
 
 
 @dataclass(slots=True)
@@ -129,13 +95,28 @@ def run_tiles(
             )
             for item, (labels, probabilities) in zip(batch, results, strict=True):
                 tally.nonfinite += item.nonfinite
-                writer.put(TileResult(item.block, item.tile.write, labels, probabilities))
+                writer.put(_tile_result(run, item, labels, probabilities))
             yield from _count(writer.finished(), tally)
         writer.close()
         yield from _count(writer.finished(), tally)
     finally:
         reader.close()
         writer.close()
+
+
+def _tile_result(
+    run: TileRun,
+    item: TileInput,
+    labels: npt.NDArray[np.uint8],
+    probabilities: npt.NDArray[np.float32] | None,
+) -> TileResult:
+    """Return what the network says of a tile's write box, on the image's own grid."""
+    resampling, box = run.grid.resampling, item.tile.write
+    if resampling is not None:
+        labels = resampling.labels(labels, box)
+        if probabilities is not None:
+            probabilities = resampling.probabilities(probabilities, box)
+    return TileResult(item.block, box, labels, probabilities)
 
 
 def _pauses(control: JobControl) -> Iterator[Paused]:
@@ -227,9 +208,4 @@ class _Reader:
             if block is None:
                 return
             for tile in blocks.tiles_of(block):
-                prepared = normalize(read_mirrored(run.source, tile.read), run.normalization)
-                nonfinite = 0
-                if prepared.bad is not None:
-                    inside = tile.write.relative_to(tile.read.start)
-                    nonfinite = int(prepared.bad[inside.slices].sum())
-                yield TileInput(block, tile, prepared.image, nonfinite)
+                yield read_tile(run, block, tile)

@@ -33,12 +33,15 @@ class Selection:
         Pyramid level, 0 = full resolution.
     time : int or None
         Time point; None = the only one.
+    colors : bool
+        Without `channel`, take red, green and blue of a color image; its alpha is left out.
     """
 
     axes: str | None = None
     channel: str | None = None
     level: int = 0
     time: int | None = None
+    colors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +137,14 @@ def plan_layout(
     if 0 in shape:
         raise InputError(f"{name}: the image has the shape {shape}, so it holds no voxel")
     size = dict(zip(axes, shape, strict=True))
+    channel = selection.channel
+    # The samples of a pixel lie together in color images, and in no other kind that we read.
+    if channel is None and selection.colors and axes.endswith("c") and size["c"] in (3, 4):
+        channel = "0,1,2"
     return Layout(
         axes,
         shape,
-        _choose_channels(size.get("c", 1), selection.channel, name),
+        _choose_channels(size.get("c", 1), channel, name),
         _choose_time(size.get("t", 1), selection.time, name),
     )
 
