@@ -33,7 +33,7 @@ from napari_unet.training.events import Saved
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from napari_unet.app.train import TrainEvent
+    from napari_unet.app.training_events import TrainEvent
 
 SETTINGS, COMMAND, LOG, CURVES = "train.toml", "command.txt", "log.jsonl", "curves.png"
 

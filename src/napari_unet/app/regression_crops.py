@@ -1,0 +1,213 @@
+"""Regression crops: small images with labels that a model brings along to be judged on later.
+
+::
+
+    NAME.crops.safetensors      beside NAME.safetensors
+      image_0   (c, z, y, x) uint8    gray values, with some surroundings
+      labels_0  (z, y, x) uint8       0 = does not count, k = the k-th class
+      image_1, labels_1, ...
+      metadata "crops"                `CropsHeader` as JSON
+
+A model that was fine-tuned brings no crops of its own: those of its nearest ancestor that has some
+are used, with classes matched by name. So a grandchild is judged on what its grandparent could do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from pydantic import Field
+
+from napari_unet.app.held_out import HeldOutLabels, ImageInput
+from napari_unet.app.model_store import lineage
+from napari_unet.app.models import CROPS_SUFFIX, SUFFIX
+from napari_unet.core.annotation import Annotation
+from napari_unet.core.boxes import Box
+from napari_unet.core.classes import FIRST_CLASS, ClassName
+from napari_unet.core.normalization import Normalization
+from napari_unet.core.settings import Settings
+from napari_unet.errors import ConfigError, ModelFileError, UNetError
+from napari_unet.io.image import Selection, wrap_array
+from napari_unet.model.file import read_plain_file
+from napari_unet.model.strict_json import parse_strict_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from napari_unet.app.models import ModelEntry
+
+METADATA_KEY = "crops"
+"""Entry of the file's metadata that holds `CropsHeader`."""
+
+MAX_CROPS = 256
+"""Crops in one file; the bundled models have a handful."""
+
+MAX_VOXELS = 2**27
+"""Voxels of all crops together: 128 MB."""
+
+
+class CropScaling(Settings):
+    """Offset and scale of the volume that a crop was taken from, one number per channel."""
+
+    offset: tuple[float, ...] | float
+    scale: tuple[Annotated[float, Field(gt=0)], ...] | Annotated[float, Field(gt=0)]
+
+    def normalization(self) -> Normalization:
+        """Return the same as tuples."""
+        offset, scale = (v if isinstance(v, tuple) else (v,) for v in (self.offset, self.scale))
+        return Normalization(offset=offset, scale=scale)
+
+
+class CropsHeader(Settings):
+    """What a file of crops says about them.
+
+    Parameters
+    ----------
+    schema_version : int
+        Version of this header.
+    class_names : tuple of str
+        The k-th class has the label k.
+    normalization : tuple of CropScaling
+        Of each crop, in order.
+    source, license : str
+        Where the images come from.
+    """
+
+    schema_version: Literal[1]
+    class_names: tuple[ClassName, ...]
+    normalization: tuple[CropScaling, ...]
+    source: Annotated[str, Field(max_length=20_000)] = ""
+    license: Annotated[str, Field(max_length=200)] = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegressionCrops:
+    """Images with labels, read from a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    header : CropsHeader
+        What it says about itself.
+    images : tuple of numpy.ndarray
+        (c, z, y, x) uint8.
+    labels : tuple of numpy.ndarray
+        (z, y, x) uint8.
+    """
+
+    path: Path
+    header: CropsHeader
+    images: tuple[npt.NDArray[np.uint8], ...]
+    labels: tuple[npt.NDArray[np.uint8], ...]
+
+    def held_out(
+        self, class_names: Sequence[str], rename: Mapping[str, str]
+    ) -> list[HeldOutLabels]:
+        """Return the crops in the classes of another model.
+
+        Parameters
+        ----------
+        class_names : sequence of str
+            Of that model, in order. Pixels of a class that it does not have do not count.
+        rename : mapping
+            Old names -> that model's names.
+        """
+        names = [rename.get(name, name) for name in self.header.class_names]
+        table = np.zeros(len(names) + FIRST_CLASS, np.uint8)
+        for k, name in enumerate(names, start=FIRST_CLASS):
+            if name in class_names:
+                table[k] = class_names.index(name) + FIRST_CLASS
+        result = []
+        rows = zip(self.images, self.labels, self.header.normalization, strict=True)
+        for number, (image, labels, scaling) in enumerate(rows):
+            channels = ",".join(str(k) for k in range(len(image)))
+            source = wrap_array(
+                image, Selection(axes="czyx", channel=channels), name=f"crop {number}"
+            )
+            annotation = Annotation.from_array(table[labels], class_names)
+            box = Box.of_shape(labels.shape)
+            result.append(
+                HeldOutLabels(ImageInput(source, scaling.normalization()), annotation, box)
+            )
+        return result
+
+
+def find_crops(model: ModelEntry) -> RegressionCrops | None:
+    """Return the crops of a model, or of its nearest ancestor that has some; None = there are none.
+
+    Raises
+    ------
+    ModelFileError
+        If a file of crops is damaged.
+    """
+    for path in _places(model):
+        if path.is_file():
+            return read_crops(path)
+    return None
+
+
+def read_crops(path: Path) -> RegressionCrops:
+    """Return the crops in a file.
+
+    Raises
+    ------
+    ModelFileError
+        If it is missing, damaged, or not a file of crops.
+    """
+    data = read_plain_file(path)
+    try:
+        header = _read_header(path)
+        tensors: dict[str, npt.NDArray[Any]] = safetensors.numpy.load(data)
+        return _checked(path, header, tensors)
+    except (safetensors.SafetensorError, UNetError, ValueError, KeyError) as error:
+        raise ModelFileError(
+            f"the regression crops {str(path)!r} cannot be used ({error}); fetch the model again"
+        ) from error
+
+
+def _places(model: ModelEntry) -> Iterator[Path]:
+    yield _beside(model.path)
+    for ancestor in lineage(model):
+        if ancestor.entry is not None:
+            yield _beside(ancestor.entry.path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix(SUFFIX) + CROPS_SUFFIX)
+
+
+def _read_header(path: Path) -> CropsHeader:
+    with safetensors.safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+    return CropsHeader.parse(parse_strict_json(metadata[METADATA_KEY]), source="crops")
+
+
+def _checked(
+    path: Path, header: CropsHeader, tensors: Mapping[str, npt.NDArray[Any]]
+) -> RegressionCrops:
+    count = len(header.normalization)
+    if not 1 <= count <= MAX_CROPS or len(tensors) != 2 * count:
+        raise ConfigError(f"{len(tensors)} tensors are not images and labels of {count} crops")
+    if sum(t.size for t in tensors.values()) > MAX_VOXELS:
+        raise ConfigError("they are too large")
+    images = tuple(tensors[f"image_{k}"] for k in range(count))
+    labels = tuple(tensors[f"labels_{k}"] for k in range(count))
+    for image, label, scaling in zip(images, labels, header.normalization, strict=True):
+        channels = len(scaling.normalization().offset)
+        fits = image.ndim == 4 and image.shape == (channels, *label.shape)
+        if not fits or {image.dtype, label.dtype} != {np.dtype(np.uint8)}:
+            raise ConfigError(
+                f"an image of shape {image.shape} and type {image.dtype} does not fit labels of "
+                f"shape {label.shape} and type {label.dtype}"
+            )
+        if label.max(initial=0) > len(header.class_names):
+            raise ConfigError(f"the label {label.max()} is no class")
+    return RegressionCrops(path, header, images, labels)

@@ -1,0 +1,201 @@
+"""Settings that nobody gave: one table for fine-tuning, one for training from nothing.
+
+=========================  ==========================  =================================
+setting                    fine-tuning                 from nothing
+=========================  ==========================  =================================
+budget                     1 minute                    10 minutes
+network                    the parent's                16 channels, depth 4, batch norm
+batch statistics           the parent's, never changed learnt, fixed after 60 %
+learning rate at its peak  5e-4                        2e-3
+=========================  ==========================  =================================
+
+Everything else is in `FINE_TUNE` and `FROM_NOTHING`. What a job gives in its tables ``network``,
+``loop`` and ``sampler`` comes on top.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from napari_unet.core.architecture import Architecture
+from napari_unet.core.settings import Settings
+from napari_unet.errors import ConfigError
+from napari_unet.training.loop_settings import LoopSettings
+from napari_unet.training.volumes import VolumeSamplerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari_unet.core.train_job import TrainJob
+
+OUTPUT_EDGE = 196
+"""Edge of a patch's labels in pixels, with `--steps`: the same on every machine."""
+
+VALIDATIONS = 10
+"""Validations of a training that is counted in steps."""
+
+WARMUP_SHARE = 0.05
+"""Share of the steps in which the learning rate rises."""
+
+SECONDS_BETWEEN_CHECKPOINTS = 20.0
+"""What a crash may cost."""
+
+_ELSEWHERE = {
+    "steps": "--steps",
+    "seconds": "--minutes",
+    "seed": "--seed",
+    "precision": "--precision",
+}
+"""Settings of the loop that the job itself has."""
+
+
+class TrainingDefaults(Settings):
+    """What one kind of training does when nothing else is said.
+
+    Parameters
+    ----------
+    minutes : float
+        Time budget.
+    network, loop, sampler : dict
+        Fields of `Architecture`, `LoopSettings` and `VolumeSamplerSettings` that differ from the
+        defaults there.
+    balance_power : float
+        How much rare classes weigh in the loss, see `training.weight_map.balance_weights`.
+    """
+
+    minutes: Annotated[float, Field(gt=0)]
+    network: dict[str, Any] = Field(default_factory=dict)
+    loop: dict[str, Any] = Field(default_factory=dict)
+    sampler: dict[str, Any] = Field(default_factory=dict)
+    balance_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+FINE_TUNE = TrainingDefaults(
+    minutes=1,
+    loop={
+        "optimizer": "adamw",
+        "peak_rate": 5e-4,
+        "weight_decay": 1e-4,
+        "average_decay": 0.98,  # a minute on two cores has about 200 steps
+        "freeze_norm_from": 0.0,  # a few strokes are too little to measure statistics on
+    },
+    sampler={"geometric": {"free_share": 0.5, "scale_sigma": 0.1}},
+)
+"""From a parent, on few strokes."""
+
+FROM_NOTHING = TrainingDefaults(
+    minutes=10,
+    network={"base_channels": 16, "depth": 4, "norm": "batch", "dropout": 0.1},
+    loop={
+        "optimizer": "adamw",
+        "peak_rate": 2e-3,
+        "weight_decay": 1e-3,
+        "average_decay": 0.99,
+        "freeze_norm_from": 0.6,
+    },
+    sampler={"geometric": {"free_share": 0.6, "scale_sigma": 0.1}},
+)
+"""From random weights. The paper's 64 channels would take 16 times as long for each step."""
+
+
+def defaults_of(job: TrainJob) -> TrainingDefaults:
+    """Return the table for a job: fine-tuning if it has a parent."""
+    return FROM_NOTHING if job.parent is None else FINE_TUNE
+
+
+def budget_of(job: TrainJob) -> float | None:
+    """Return the seconds that a job may take in all; None if it is counted in steps."""
+    if job.steps is not None:
+        return None
+    return 60 * (defaults_of(job).minutes if job.minutes is None else job.minutes)
+
+
+def network_settings(job: TrainJob, in_channels: int, num_classes: int) -> Architecture:
+    """Return the architecture of a network that starts from nothing.
+
+    Raises
+    ------
+    ConfigError
+        If a setting does not exist or cannot be used.
+    """
+    fixed = {"in_channels": in_channels, "num_classes": num_classes}
+    _refuse(job.network, dict.fromkeys(fixed, "the images and --classes"), "network")
+    values = {**defaults_of(job).network, **job.network, **fixed}
+    return Architecture.parse(values, source="network settings")
+
+
+def loop_settings(
+    job: TrainJob, seconds: float | None, class_weights: Sequence[float]
+) -> LoopSettings:
+    """Return how weights are changed.
+
+    Parameters
+    ----------
+    job : TrainJob
+        With steps, or the default budget.
+    seconds : float or None
+        What the loop itself may take, without steps.
+    class_weights : sequence of float
+        Used unless the job gives some.
+
+    Raises
+    ------
+    ConfigError
+        If a setting does not exist or cannot be used.
+    """
+    _refuse(job.loop, _ELSEWHERE, "loop")
+    values: dict[str, Any] = {
+        "class_weights": tuple(class_weights),
+        "save_every_seconds": SECONDS_BETWEEN_CHECKPOINTS,
+        "warmup_share": WARMUP_SHARE,
+        "precision": job.precision,
+        "seed": job.seed,
+    }
+    if job.steps is None:
+        values["seconds"] = seconds
+    else:
+        interval = math.ceil(job.steps / VALIDATIONS)
+        values |= {
+            "steps": job.steps,
+            "warmup_steps": round(WARMUP_SHARE * job.steps),
+            "validate_every": interval,
+            "save_every": interval,
+        }
+    values |= defaults_of(job).loop | job.loop
+    return LoopSettings.parse(values, source="loop settings")
+
+
+def sampler_settings(job: TrainJob, output_edge: int) -> VolumeSamplerSettings:
+    """Return how patches are drawn; an edge that the job gives goes before `output_edge`.
+
+    Raises
+    ------
+    ConfigError
+        If a setting does not exist or cannot be used.
+    """
+    values = merged(merged({"output_edge": output_edge}, defaults_of(job).sampler), job.sampler)
+    return VolumeSamplerSettings.parse(values, source="sampler settings")
+
+
+def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of `high` on top, tables inside them too."""
+    result = dict(low)
+    for name, value in high.items():
+        old = result.get(name)
+        if isinstance(old, dict) and isinstance(value, dict):
+            result[name] = merged(old, value)
+        else:
+            result[name] = value
+    return result
+
+
+def _refuse(given: Mapping[str, Any], elsewhere: Mapping[str, str], table: str) -> None:
+    for name in given:
+        if name in elsewhere:
+            raise ConfigError(
+                f"{name} = {given[name]!r} does not belong into the {table} settings; "
+                f"it comes from {elsewhere[name]}"
+            )

@@ -1,0 +1,247 @@
+"""Which image belongs to which labels: what a training is given, found and not opened yet."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_unet.app.train_classes import label_rules, with_classes
+from napari_unet.core.label_kinds import LabelRules, parse_class_values
+from napari_unet.errors import AnnotationError, AxesError, ConfigError, InputError
+from napari_unet.files import read_json
+from napari_unet.io.annotation_store import open_annotation_store
+from napari_unet.io.datasets.catalog import read_dataset
+from napari_unet.io.image import Selection, open_image
+from napari_unet.io.suffixes import RASTER_SUFFIXES, TIFF_SUFFIXES
+from napari_unet.io.zarr_open import is_zarr
+from napari_unet.labels.label_images import annotate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from napari_unet.core.annotation import Annotation
+    from napari_unet.core.arrays import ImageSource
+    from napari_unet.core.axes import VoxelSize
+    from napari_unet.core.classes import ClassInfo
+    from napari_unet.core.train_job import TrainJob
+    from napari_unet.io.datasets.pairs import TrainingPair
+
+_IMAGE_SUFFIXES = frozenset({*TIFF_SUFFIXES, *RASTER_SUFFIXES, ".npy", ".zarr"})
+_NAMED = 5
+"""Files that a message names before it only counts them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePair:
+    """An image and its labels.
+
+    Parameters
+    ----------
+    image, labels : Path
+        Where they are.
+    """
+
+    image: Path
+    labels: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPair:
+    """An image and what its labels say, in the classes of the new model.
+
+    Parameters
+    ----------
+    image : ImageSource
+        The image.
+    annotation : Annotation
+        Its labels.
+    objects : ImageSource or None
+        The label image itself if it numbers objects.
+    voxel_size : VoxelSize
+        Of the image.
+    """
+
+    image: ImageSource
+    annotation: Annotation
+    objects: ImageSource | None
+    voxel_size: VoxelSize
+
+
+def find_pairs(job: TrainJob) -> list[ImagePair] | list[TrainingPair]:
+    """Return the pairs that a job names; two folders are paired file by file.
+
+    Raises
+    ------
+    ConfigError
+        If an image is given twice, is its own label image, or there is no such data set.
+    InputError
+        If files of a folder have no partner, or files are missing.
+    """
+    if job.dataset is not None and job.root is not None:
+        return read_dataset(job.dataset, job.root)
+    pairs: list[ImagePair] = []
+    for image, labels in zip(job.images, job.labels, strict=True):
+        pairs += _pairs_of(_absolute(image), _absolute(labels))
+    seen: set[Path] = set()
+    for pair in pairs:
+        if pair.image == pair.labels:
+            raise ConfigError(f"{pair.image} is given as image and as its own labels")
+        if pair.image in seen:
+            raise ConfigError(f"{pair.image} is given twice as an image; give each image once")
+        seen.add(pair.image)
+    return pairs
+
+
+def labels_class_names(
+    job: TrainJob, pairs: Sequence[ImagePair] | Sequence[TrainingPair]
+) -> tuple[str, ...] | None:
+    """Return the classes that the labels name themselves, in order; None = only numbers."""
+    if job.label_kind == "classes" and job.class_values is not None:
+        return parse_class_values(job.class_values).class_names
+    if job.label_kind == "instances":
+        values = {"kind": "instances", "separation": job.separation}
+        return LabelRules.parse(values, source="labels").names
+    first = pairs[0]
+    if isinstance(first, ImagePair):
+        return tuple(item.name for item in painted_classes(pairs)) or None
+    return first.rules.names
+
+
+def painted_classes(
+    pairs: Sequence[ImagePair] | Sequence[TrainingPair],
+) -> tuple[ClassInfo, ...]:
+    """Return the classes, with colors, of the first labels if they are a stored annotation."""
+    first = pairs[0]
+    if isinstance(first, ImagePair) and _is_annotation_store(first.labels):
+        return open_annotation_store(first.labels).classes
+    return ()
+
+
+def open_pair(job: TrainJob, pair: ImagePair | TrainingPair, names: Sequence[str]) -> OpenedPair:
+    """Return a pair opened, its labels read in the classes `names`.
+
+    Raises
+    ------
+    AnnotationError
+        If the labels do not lie on the image, or are not of their kind.
+    AxesError, InputError
+        If an image cannot be opened.
+    """
+    if isinstance(pair, ImagePair):
+        return _open_files(job, pair, names)
+    image, labels = pair.image.open(), pair.labels.open()
+    _check_shapes(image, labels)
+    ignore = None if pair.ignore is None else pair.ignore.open()
+    annotation = annotate(labels, pair.rules, ignore=ignore)
+    objects = labels if pair.rules.kind == "instances" else None
+    size = pair.voxel_size or image.levels[0].voxel_size
+    return OpenedPair(image, with_classes(annotation, names, pair.name), objects, size)
+
+
+def selection_of(job: TrainJob) -> Selection:
+    """Return which part of the image files is the image."""
+    return Selection(
+        axes=job.axes, channel=job.channel, level=job.level, time=job.time, colors=True
+    )
+
+
+def _open_files(job: TrainJob, pair: ImagePair, names: Sequence[str]) -> OpenedPair:
+    image = open_image(pair.image, selection_of(job))
+    size = image.levels[0].voxel_size
+    if _is_annotation_store(pair.labels):
+        annotation = open_annotation_store(pair.labels).load()
+        if annotation.shape != image.shape:
+            raise _misfit(pair.labels.name, annotation.shape, image)
+        annotation = with_classes(annotation, names, pair.labels.name)
+        return OpenedPair(image, annotation, None, size)
+    labels = _open_labels(job, pair.labels)
+    _check_shapes(image, labels)
+    annotation = annotate(labels, label_rules(job, names))
+    objects = labels if job.label_kind == "instances" else None
+    return OpenedPair(image, with_classes(annotation, names, pair.labels.name), objects, size)
+
+
+def _open_labels(job: TrainJob, path: Path) -> ImageSource:
+    """Open a label image; what was said about the axes of the image holds as far as it can."""
+    axes = None if job.axes is None else job.axes.lower().replace("c", "")
+    tried = [
+        Selection(axes=axes, level=job.level, time=job.time),
+        Selection(axes=None if axes is None else axes.replace("t", "")),
+    ]
+    try:
+        return open_image(path, tried[0])
+    except AxesError as error:
+        if tried[0] == tried[1]:
+            raise
+        try:
+            return open_image(path, tried[1])
+        except AxesError:
+            raise error from None
+
+
+def _check_shapes(image: ImageSource, labels: ImageSource) -> None:
+    if labels.shape != image.shape:
+        raise _misfit(labels.name, labels.shape, image)
+
+
+def _misfit(name: str, shape: Sequence[int], image: ImageSource) -> AnnotationError:
+    return AnnotationError(
+        f"the labels {name} have the shape {tuple(shape)} (z, y, x), but the image {image.name} "
+        f"has {image.shape}; give labels of every voxel of this image"
+    )
+
+
+def _pairs_of(image: Path, labels: Path) -> list[ImagePair]:
+    if not (_is_plain_folder(image) and _is_plain_folder(labels)):
+        return [ImagePair(image, labels)]
+    images, partners = _by_name(image), _by_name(labels)
+    lonely = [images[name] for name in sorted(images.keys() - partners.keys())]
+    lonely += [partners[name] for name in sorted(partners.keys() - images.keys())]
+    if lonely or not images:
+        shown = ", ".join(str(path.relative_to(path.parent.parent)) for path in lonely[:_NAMED])
+        more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
+        raise InputError(
+            f"{image} and {labels} do not make pairs: "
+            + (f"{shown}{more} have no partner; " if lonely else "they hold no images; ")
+            + "an image and its labels need the same name, the suffix aside"
+        )
+    return [ImagePair(images[name], partners[name]) for name in sorted(images)]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(_images_in(folder)):
+        name = path.stem.removesuffix(".ome")
+        if name in found:
+            raise InputError(
+                f"{folder} holds {found[name].name} and {path.name}, which have the same name but "
+                "for the suffix; keep one of them"
+            )
+        found[name] = path
+    return found
+
+
+def _images_in(folder: Path) -> Iterable[Path]:
+    for path in folder.iterdir():
+        if not path.name.startswith(".") and path.suffix.lower() in _IMAGE_SUFFIXES:
+            yield path
+
+
+def _is_plain_folder(path: Path) -> bool:
+    """Whether it is a folder of files, not a zarr."""
+    return path.is_dir() and not is_zarr(path)
+
+
+def _is_annotation_store(path: Path) -> bool:
+    """Whether a folder says that it is a stored annotation of ours."""
+    try:
+        document = read_json(path / "zarr.json")
+        return "annotation_version" in document["attributes"]["napari_unet"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _absolute(text: str) -> Path:
+    return Path(os.path.abspath(Path(text).expanduser()))

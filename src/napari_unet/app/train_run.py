@@ -1,0 +1,393 @@
+"""One training, from its start or resume to its end; `napari_unet.app.train` drives it."""
+
+from __future__ import annotations
+
+import io
+import math
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from napari_unet.app.held_out import predict_box
+from napari_unet.app.judge import Question, judge
+from napari_unet.app.run_folder import read_log
+from napari_unet.app.train_ground import OpenedData, TrainingGround, check_annotated
+from napari_unet.app.train_plan import (
+    TrainPlan,
+    TrainRecord,
+    check_unchanged,
+    read_train_record,
+    write_train_record,
+)
+from napari_unet.app.train_session import (
+    Judges,
+    Network,
+    Start,
+    bounded,
+    make_judges,
+    make_sampler,
+    output_edge,
+    pixel_bounds,
+    score_start,
+    settings_of,
+    start_network,
+)
+from napari_unet.app.trained_model import TrainingReport, write_model
+from napari_unet.core.boxes import Box
+from napari_unet.core.events import StageChanged, Warned
+from napari_unet.core.train_events import (
+    EndReason,
+    PreviewReady,
+    TrainingFinished,
+    TrainingStarted,
+)
+from napari_unet.errors import StorageError, TrainingError
+from napari_unet.files import write_atomically
+from napari_unet.inference.device import choose_backend
+from napari_unet.training.checkpoint import LAST, load_checkpoint
+from napari_unet.training.events import StepDone, Stopped, Validated
+from napari_unet.training.loop import SCORE, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    import numpy.typing as npt
+    from torch import nn
+
+    from napari_unet.app.held_out import Scorer, Scores
+    from napari_unet.app.training_events import TrainEvent
+    from napari_unet.core.train_job import TrainJob
+    from napari_unet.inference.control import JobControl
+    from napari_unet.training.events import TrainingEvent
+    from napari_unet.training.loop_settings import LoopSettings
+    from napari_unet.training.volumes import VolumeSampler
+
+PREVIEW = "preview.npy"
+"""File of the run folder with the newest preview."""
+
+PREVIEW_EDGE = 512
+"""Largest edge of a preview in pixels: a fraction of a second on two CPU cores."""
+
+JUDGING_MARGIN = 1.3
+"""Time that is kept for judging, over what it took with the first weights: others may compute."""
+
+FINISHING_SECONDS = 0.5
+"""Time that is kept for writing the model file."""
+
+LEAST_SECONDS = 0.1
+"""For the steps, when a budget is spent before they begin: one step is taken."""
+
+QUICK_SECONDS = 10.0
+"""A training that was stopped is still judged if that takes no longer."""
+
+
+@dataclass(slots=True, eq=False)
+class TrainingRun:
+    """One training, from its start or resume to its end."""
+
+    job: TrainJob
+    control: JobControl
+    clock: Callable[[], float]
+    started: float = field(init=False)
+    plan: TrainPlan = field(init=False)
+    ground: TrainingGround = field(init=False)
+    network: Network = field(init=False)
+    judges: Judges = field(init=False)
+    start: Start = field(init=False)
+    record: TrainRecord = field(init=False)
+    settings: LoopSettings = field(init=False)
+    sampler: VolumeSampler = field(init=False)
+    report: TrainingReport = field(init=False)
+    start_weights: dict[str, Any] = field(init=False)
+    best_score: float = -math.inf
+    stale: int = 0
+    reason: EndReason = "complete"
+    detail: str = ""
+    preview: PreviewReady | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start or the resume."""
+        return self.clock() - self.started
+
+    @property
+    def is_stopped_early(self) -> bool:
+        """Whether the user stopped it before anything was learnt."""
+        return self.control.stopped and self.report.steps == 0
+
+    def prepare(self, opened: OpenedData, *, resume: bool) -> Generator[TrainEvent]:
+        """Make everything ready for the first step, or the next one."""
+        job, plan = self.job, self.plan
+        check_annotated(opened.data)
+        for text in opened.data.warnings():
+            yield Warned(text)
+        yield StageChanged("normalizing")
+        images = opened.images()
+        yield StageChanged("splitting")
+        backend = choose_backend(job.device, threads=job.threads)
+        self.network = start_network(plan, opened.data, backend)
+        split = opened.split(job, self.network.geometry)
+        self.ground = TrainingGround(opened, images, split)
+        for text in self.ground.check_learnable(self.network.known):
+            yield Warned(text)
+        if not split.has_claim:
+            yield Warned(split.note)
+        yield StageChanged("loading")
+        self._decide(resume=resume)
+        self.report = TrainingReport(
+            {}, self._fingerprints(), self.ground.annotated, self.ground.split.note
+        )
+        if resume:
+            self._restore()
+        else:
+            write_train_record(plan.run, self.record)
+        yield self._started_event()
+
+    def _restore(self) -> None:
+        """Take up what a checkpoint knows."""
+        state = load_checkpoint(self.plan.run / LAST)
+        self.report.steps = int(state["step"])
+        self.best_score, self.stale = float(state["best_score"]), int(state["without_gain"])
+        found = [e for e in read_log(self.plan.run) if e.get("event") == "validated"]
+        best = [int(e["step"]) for e in found if e["is_best"] and e["step"] <= self.report.steps]
+        self.report.best_step = max(best, default=self.report.steps)
+
+    def _decide(self, *, resume: bool) -> None:
+        """Work out, or read back, what the machine decides: costs and the size of patches."""
+        plan, opened = self.plan, self.ground.opened
+        judges = make_judges(plan, self.ground, self.network)
+        now = _identify(plan, self.ground)
+        if resume:
+            self.record = read_train_record(plan.run)
+            check_unchanged(self.record, now, plan.run)
+        else:
+            bounds = pixel_bounds(plan, judges, self.network.net, self.clock)
+            self.record = now.model_copy(
+                update={"selection_pixels": bounds[0], "judging_pixels": bounds[1]}
+            )
+        selection, judging = self.record.selection_pixels, self.record.judging_pixels
+        self.judges = bounded(judges, selection, judging, self.job.seed)
+        self.start = score_start(self.judges, self.network, self.clock)
+        self.start_weights = {k: v.clone() for k, v in self.network.net.state_dict().items()}
+        if not resume:
+            edge = output_edge(plan, self.network, opened.data)
+            self.record = self.record.model_copy(
+                update={
+                    "output_edge": edge,
+                    "seconds": self._seconds_for_steps(),
+                    "start_score": self._start_metrics().get(SCORE),
+                }
+            )
+
+    def _seconds_for_steps(self) -> float | None:
+        if self.plan.budget is None:
+            return None
+        judging = JUDGING_MARGIN * self.judges.pixels * self.start.seconds_per_pixel
+        left = self.plan.budget - self.elapsed - judging - FINISHING_SECONDS
+        return max(left, LEAST_SECONDS)
+
+    def _start_metrics(self) -> dict[str, float]:
+        if self.start.selection is None:
+            return {}
+        return self.start.selection.metrics(self.ground.class_names)
+
+    def learn(self, *, resume: bool) -> Generator[TrainEvent]:
+        """Take all steps; the network then holds the weights to be kept."""
+        yield StageChanged("training")
+        metrics = self._start_metrics()
+        if metrics and not resume:
+            yield Validated(0, metrics, is_best=True)
+        self.settings, weights = settings_of(self.plan, self.ground, self.record)
+        self.sampler = make_sampler(self.plan, self.ground, self.network, self.record, weights)
+        self.report.settings = self._settings()
+        loop = train(
+            self.network.net,
+            self.sampler.draw,
+            self.settings,
+            validate=None if self.judges.selection is None else self._validate,
+            run_dir=self.plan.run,
+            resume=resume,
+        )
+        with closing(cast("Generator[TrainingEvent]", loop)) as events:
+            for event in events:
+                yield from self._passed_on(event)
+                self.control.wait_while_paused()
+                if self.control.stopped:
+                    self.reason, self.detail = "stopped", "stopped by the user"
+                    break
+        self._keep_best()
+
+    def _passed_on(self, event: TrainingEvent) -> Generator[TrainEvent]:
+        match event:
+            case StepDone(step=step):
+                self.report.steps = step
+            case Validated(step=step, metrics=metrics, is_best=is_best):
+                self.stale = 0 if is_best else self.stale + 1
+                if is_best:
+                    self.report.best_step, self.best_score = step, metrics[SCORE]
+            case Stopped(reason=reason):
+                patience = self.settings.patience
+                on_plateau = patience is not None and self.stale >= patience
+                self.reason = "plateau" if on_plateau else "non-finite loss"
+                self.detail = reason
+        yield event
+        if isinstance(event, Validated) and self.preview is not None:
+            yield replace(self.preview, step=event.step)
+            self.preview = None
+
+    def _keep_best(self) -> None:
+        """Go back to the first weights if no validation was better; refuse to keep nothing."""
+        steps, report = self.report.steps, self.report
+        if self.reason == "non-finite loss" and steps == 0:
+            raise TrainingError(
+                f"nothing was learnt: {self.detail}; check the gray values of the images, or give "
+                "a lower peak_rate"
+            )
+        if self.judges.selection is None:
+            report.best_step = steps
+        first = self.record.start_score
+        has_parent = bool(self.network.known)
+        if has_parent and first is not None and first >= self.best_score > -math.inf:
+            self.network.net.load_state_dict(self.start_weights)
+            report.best_step = 0
+
+    def judge(self) -> Generator[TrainEvent]:
+        """Compare the kept weights with the parent's, on what neither of them has seen."""
+        expected = self.judges.pixels * self.start.seconds_per_pixel
+        if self.reason == "stopped" and expected > QUICK_SECONDS:
+            yield Warned(
+                f"it was stopped, and judging would take {expected:.0f} s; it was left out"
+            )
+            return
+        yield StageChanged("judging")
+        for question, scorer, before in self._questions():
+            judged = judge(before, scorer.score(self.network.net), question)
+            self.report.judged.append(judged)
+            yield judged
+
+    def _questions(self) -> Generator[tuple[Question, Scorer, Scores | None]]:
+        names, known = self.ground.class_names, frozenset(self.network.known)
+        if self.judges.judging is not None:
+            question = Question("judging blocks", names, known, self.job.seed)
+            yield question, self.judges.judging, self.start.judging
+        if self.judges.crops is not None and known:
+            question = Question("regression crops", names, known, self.job.seed)
+            yield question, self.judges.crops, self.start.crops
+
+    def finish(self) -> Generator[TrainEvent]:
+        """Write the model file."""
+        yield StageChanged("finishing")
+        if self.reason == "complete" and self.plan.budget is not None:
+            self.reason = "budget"
+        report = self.report
+        detail = self.detail or (
+            f"all {report.steps} steps are taken"
+            if self.reason == "complete"
+            else f"the {self.plan.budget:g} s are used up"
+        )
+        if report.best_step == 0:
+            detail += "; no validation was better than the weights it began with, which were kept"
+        classes = self.ground.opened.data.classes
+        path = write_model(self.plan, self.network.net, classes, self.network.expected, report)
+        yield TrainingFinished(
+            model=str(path),
+            name=self.plan.name,
+            run=str(self.plan.run),
+            reason=self.reason,
+            detail=detail,
+            steps=report.steps,
+            best_step=report.best_step,
+            seconds=self.elapsed,
+        )
+
+    def _validate(self, net: nn.Module) -> Mapping[str, float]:
+        """Score weights for the loop, and make a preview of them where the user is looking."""
+        if self.judges.selection is None:
+            return {}
+        self.preview = self._make_preview(net)
+        return self.judges.selection.score(net).metrics(self.ground.class_names)
+
+    def _make_preview(self, net: nn.Module) -> PreviewReady | None:
+        view, image = self.control.viewport, self.ground.images[0]
+        if view is None:
+            return None
+        box = _middle(view, Box.of_shape(image.source.shape))
+        if box.is_empty:
+            return None
+        labels = predict_box(net, image, box, self.network.geometry, self.network.backend)
+        path = self.plan.run / PREVIEW
+        _write_array(path, labels)
+        return PreviewReady(self.report.steps, str(path), box)
+
+    def _fingerprints(self) -> list[dict[str, Any]]:
+        return [dict(v.fingerprint) for v in self.ground.opened.data.volumes]
+
+    def _settings(self) -> dict[str, Any]:
+        """Return all settings, resolved, for the model file."""
+        job = self.job.model_dump(mode="json", exclude_defaults=True, exclude={"output", "run"})
+        return {
+            "job": job,
+            "loop": self.settings.model_dump(mode="json", exclude_defaults=True),
+            "sampler": self.sampler.settings.model_dump(mode="json", exclude_defaults=True),
+            "device": self.network.backend.label,
+        }
+
+    def _started_event(self) -> TrainingStarted:
+        ground, record, known = self.ground, self.record, self.network.known
+        return TrainingStarted(
+            run=str(self.plan.run),
+            output=str(self.plan.output),
+            parent=None if self.plan.parent is None else self.plan.parent.name,
+            classes=tuple((item.name, item.color) for item in ground.opened.data.classes),
+            new_classes=tuple(name for name in ground.class_names if name not in known),
+            annotated=ground.annotated,
+            held_out=ground.held_out,
+            validation=ground.split.note,
+            device=self.network.backend.label,
+            threads=torch.get_num_threads(),
+            output_edge=record.output_edge,
+            steps=self.job.steps,
+            seconds=record.seconds,
+            first_step=self.report.steps,
+        )
+
+
+def _identify(plan: TrainPlan, ground: TrainingGround) -> TrainRecord:
+    """Return what a resumed training must have in common with this one."""
+    given = ground.opened.given
+    return TrainRecord(
+        data=[dict(volume.fingerprint) for volume in ground.opened.data.volumes],
+        validation=[] if given is None else [dict(v.fingerprint) for v in given.volumes],
+        parent=None if plan.parent is None else plan.parent.sha256,
+        classes=ground.class_names,
+    )
+
+
+def _middle(view: Box, image: Box) -> Box:
+    """Return the middle of what is looked at, one slice thick and no larger than a preview."""
+    seen = view.intersection(image)
+    if seen.is_empty:
+        return seen
+    start, stop = [], []
+    for a, b, edge in zip(seen.start, seen.stop, (1, PREVIEW_EDGE, PREVIEW_EDGE), strict=True):
+        first = max(a, (a + b - edge) // 2)
+        start.append(first)
+        stop.append(min(first + edge, b))
+    return Box(tuple(start), tuple(stop))
+
+
+def _write_array(path: Path, array: npt.NDArray[np.uint8]) -> None:
+    content = io.BytesIO()
+    np.save(content, array)
+    try:
+        write_atomically(path, content.getvalue())
+    except OSError as error:
+        raise StorageError(f"preview {path} cannot be written: {error.strerror}") from error
