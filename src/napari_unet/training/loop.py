@@ -82,7 +82,8 @@ def train(
     TrainingError
         If the batches do not fit the network.
     """
-    run = _Run(TrainingState(net, settings), Pace(settings.seconds), validate, run_dir)
+    pace = Pace(settings.seconds)
+    run = _Run(TrainingState(net, settings), pace, validate, run_dir)
     if resume:
         run.restore()
     try:

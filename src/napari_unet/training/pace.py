@@ -75,7 +75,7 @@ class Pace:
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from `state`: its seconds count as elapsed, what it knows stays known."""
         spent = state["elapsed"]
-        self._start = self._clock() - spent
+        self._start -= spent
         for duty in _CLOSING:
             self._durations[duty].append(state[duty])
             self._ended[duty] = spent

@@ -62,7 +62,8 @@ def learning_rate_at(
 
     Examples
     --------
-    >>> [learning_rate_at(s, peak=1.0, warmup_share=0.2) for s in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    >>> shares = (0.0, 0.1, 0.2, 0.6, 1.0)
+    >>> [round(learning_rate_at(share, peak=1.0, warmup_share=0.2), 2) for share in shares]
     [0.01, 0.5, 1.0, 0.5, 0.0]
     """
     if share < warmup_share:

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+# Every optimizer imports torch's compiler when it is made, which takes seconds. Here that is part
+# of the imports, where it belongs, and not of a training that has a minute.
+import torch._dynamo
 from torch import nn
 
 from napari_unet.errors import ConfigError, StorageError

@@ -173,7 +173,8 @@ def multiplications(axis: AxisGeometry, input_edge: int) -> int:
 
     Examples
     --------
-    >>> axis = AxisGeometry(kernels=(3,) * 5, pools=(2,) * 4)
+    >>> from napari_unet.core.receptive import unet_geometry
+    >>> axis = unet_geometry(depth=4).axes[-1]
     >>> round(multiplications(axis, 572) / multiplications(axis, 252), 1)
     9.8
     """
