@@ -12,6 +12,7 @@ import pytest
 
 from napari_unet.core.boxes import Box
 from napari_unet.core.normalization import Normalization, measure_normalization, normalize
+from napari_unet.core.resampling import Resampling
 from napari_unet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -204,3 +205,38 @@ def test_the_number_of_channels_must_agree() -> None:
 def test_a_scale_must_be_positive_and_finite(scale: float) -> None:
     with pytest.raises(ConfigError, match="scale"):
         Normalization.parse({"offset": (0.0,), "scale": (scale,)}, source="job")
+
+
+def test_the_resampled_image_is_measured_where_the_sample_lies(rng: np.random.Generator) -> None:
+    """Halving white noise halves its deviation; what is no number stays out of the mean."""
+    image = rng.normal(100, 20, (2, 3, 40, 60)).astype(np.float32)
+    means = image.reshape(2, 3, 20, 2, 30, 2).mean(axis=(3, 5), dtype=np.float64)
+    # Odd corners: of the resampled voxels, those that lie inside are taken.
+    boxes = (Box((0, 0, 0), (1, 40, 21)), Box((2, 11, 30), (3, 40, 60)))
+    inside = (means[:, 0, :, :10].reshape(2, -1), means[:, 2, 6:, 15:].reshape(2, -1))
+    expected = np.concatenate(inside, axis=1)
+    resampling = Resampling(image.shape[1:], (0.5, 0.5))
+    got = measure_normalization(ArraySource(image, boxes), resampling=resampling)
+    np.testing.assert_allclose(got.offset, expected.mean(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(got.scale, expected.std(axis=1), rtol=1e-9)
+    assert got.sample_voxels == expected.shape[1]
+    assert max(got.scale) < 12
+    image[0, 0, 0, 0], image[0, 2, 39, 59] = np.nan, np.inf
+    damaged = measure_normalization(ArraySource(image, boxes), resampling=resampling)
+    np.testing.assert_allclose(damaged.offset[0], expected[0, 1:-1].mean(), rtol=1e-9)
+    assert damaged.offset[1] == got.offset[1]
+
+
+def test_an_enlarged_sample_stays_within_the_bound(rng: np.random.Generator) -> None:
+    image = rng.integers(0, 255, (1, 4, 100, 100), dtype=np.uint8)
+    asked: list[int] = []
+
+    class Asked(ArraySource):
+        def sample_boxes(self, max_voxels: int) -> tuple[Box, ...]:
+            asked.append(max_voxels)
+            return super().sample_boxes(max_voxels)
+
+    source = Asked(image, slabs(image.shape[1:], (1, 2)))
+    for factors, wanted in (((2.0, 2.5), 200), ((0.5, 0.5), 1000)):
+        measure_normalization(source, 1000, Resampling(source.shape, factors))
+        assert asked.pop() == wanted
