@@ -203,6 +203,8 @@ class User:
         viewer = dock.panel._viewer
         canvas = viewer.window._qt_viewer.canvas.native
         camera = viewer.scene.camera
+        # A window that was just shown is still finding its size.
+        self._qtbot.wait(200)
         height, width = canvas.height(), canvas.width()
         places = [
             QPoint(
@@ -220,6 +222,8 @@ class User:
                 Qt.MouseButton.NoButton, left, Qt.KeyboardModifier.NoModifier,
             )  # fmt: skip
             QApplication.sendEvent(canvas, moved)
+            # As a hand moves: napari passes over events that come too fast.
+            self._qtbot.wait(25)
         self._qtbot.mouseRelease(canvas, left, pos=places[-1])
 
     def fine_tune_and_wait(self, dock: SegmentDock) -> str:

@@ -28,19 +28,17 @@ def verdict_words(judged: Sequence[Judged], started: TrainingStarted | None) -> 
 
 
 def _sentence(judged: Judged) -> str:
-    where = f"on {judged.blocks} {judged.on}"
-    note = f" {judged.note}" if judged.note else ""
+    found = f"{judged.metric} {judged.after:.2f} on {judged.blocks} {judged.on}"
     if judged.before is None:
-        return (
-            f"{judged.metric} {judged.after:.2f} {where}; there is nothing to compare with.{note}"
-        )
-    scores = f"{judged.metric} {judged.before:.2f} \N{RIGHTWARDS ARROW} {judged.after:.2f} {where}"
+        return f"Runs without a claim: {found}; there are no scores before to compare with."
     if judged.low is None or judged.high is None:
-        return f"Runs without a claim: {scores}, too few for an interval.{note}"
+        return f"Runs without a claim: {judged.note or found}."
     verdict = (judged.verdict or "no difference shown").capitalize()
+    scores = f"{judged.before:.2f} \N{RIGHTWARDS ARROW} {judged.after:.2f}"
+    interval = f"{judged.low:+.2f} to {judged.high:+.2f}"
     return (
-        f"{verdict}: {scores}; 95 % interval of the difference {judged.low:+.2f} to "
-        f"{judged.high:+.2f}.{note}"
+        f"{verdict}: {judged.metric} {scores} on {judged.blocks} {judged.on}; 95 % interval of the "
+        f"difference {interval}."
     )
 
 
