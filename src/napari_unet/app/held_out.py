@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.annotation import Annotation
     from napari_unet.core.arrays import ImageSource
+    from napari_unet.core.boxes import Shape
     from napari_unet.core.normalization import Normalization
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.inference.device import Backend
@@ -61,6 +62,11 @@ class ImageInput:
 
     source: ImageSource
     normalization: Normalization
+
+    @property
+    def shape(self) -> Shape:
+        """Spatial shape (z, y, x)."""
+        return self.source.shape
 
     def read(self, box: Box) -> npt.NDArray[np.float32]:
         """Return network input (c, z, y, x) of a box that may leave the image."""

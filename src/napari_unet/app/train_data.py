@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.app.resampled import (
+    ResampledImage,
+    resample_annotation,
+    resampled_voxel_size,
+)
+from napari_unet.app.rescale import Rescaling, decide_rescaling
 from napari_unet.app.train_classes import choose_class_names, make_classes
 from napari_unet.app.train_pairs import (
     OpenedPair,
@@ -22,6 +28,7 @@ from napari_unet.core.annotation import Annotation
 from napari_unet.core.boxes import Box
 from napari_unet.core.header import COLOR_CHANNELS
 from napari_unet.core.normalization import Normalization, measure_normalization
+from napari_unet.core.resampling import Resampling
 from napari_unet.errors import TrainingError
 from napari_unet.io.image import Selection, wrap_array
 from napari_unet.io.repeated_channel import RepeatedChannel
@@ -74,6 +81,10 @@ class LabeledVolume:
         What tells image and annotation from others, ready for JSON.
     removed : int
         Labels that were left out because the image has no gray value there.
+    resampling : Resampling or None
+        From the image as it is stored to `source`; None = they are the same.
+    note : str or None
+        What was decided about that, in a sentence.
     """
 
     name: str
@@ -83,6 +94,8 @@ class LabeledVolume:
     voxel_size: VoxelSize
     fingerprint: Mapping[str, Any]
     removed: int = 0
+    resampling: Resampling | None = None
+    note: str | None = None
 
     def close(self) -> None:
         """Release files."""
@@ -128,6 +141,7 @@ class TrainingData:
 
     def warnings(self) -> Iterator[str]:
         """Yield what the user should know about the images, in sentences."""
+        yield from dict.fromkeys(volume.note for volume in self.volumes if volume.note)
         for volume in self.volumes:
             if volume.removed:
                 yield (
@@ -163,7 +177,11 @@ def open_data(job: TrainJob, parent: ModelHeader | None) -> TrainingData:
     room = HELD_BYTES
     try:
         for pair in pairs:
-            volume, used = _held(_labeled(open_pair(job, pair, names)), room)
+            opened = open_pair(job, pair, names)
+            with ExitStack() as stack:
+                stack.callback(opened.close)
+                volume, used = _held(_rescaled(_labeled(opened), job, parent), room)
+                stack.pop_all()
             room -= used
             data.volumes.append(volume)
         _repeat_gray(data, parent)
@@ -182,7 +200,11 @@ def measure(volume: LabeledVolume) -> Normalization:
     TrainingError
         If it has no gray value.
     """
-    found = measure_normalization(volume.source)
+    source = volume.source
+    if isinstance(source, ResampledImage):
+        found = measure_normalization(source.image, resampling=source.resampling)
+    else:
+        found = measure_normalization(source)
     if found.sample_voxels == 0:
         raise TrainingError(
             f"the image {volume.name} has no finite gray value: all that was read is NaN or "
@@ -268,6 +290,29 @@ def _without_bad(pair: OpenedPair) -> tuple[Annotation, int]:
             cleaned.write(box, np.where(bad, 0, labels))
             removed += int(bad.sum())
     return cleaned, removed
+
+
+def _rescaled(volume: LabeledVolume, job: TrainJob, parent: ModelHeader | None) -> LabeledVolume:
+    """Return a volume at the voxel size that is learnt at: the parent's, or as the job says."""
+    if parent is not None:
+        decided = decide_rescaling(job.rescale, volume.voxel_size, parent.input)
+    else:
+        factor = job.rescale
+        decided = Rescaling(None if isinstance(factor, str) or factor == 1 else (factor, factor))
+    if decided.factors is None:
+        return replace(volume, note=decided.note)
+    resampling = Resampling(volume.source.shape, decided.factors)
+    objects = volume.objects
+    return replace(
+        volume,
+        source=ResampledImage(volume.source, resampling),
+        annotation=resample_annotation(volume.annotation, resampling),
+        objects=None if objects is None else ResampledImage(objects, resampling, labels=True),
+        voxel_size=resampled_voxel_size(volume.voxel_size, resampling),
+        fingerprint={**volume.fingerprint, "rescale": list(decided.factors)},
+        resampling=resampling,
+        note=decided.note,
+    )
 
 
 def _held(volume: LabeledVolume, room: int) -> tuple[LabeledVolume, int]:

@@ -150,15 +150,21 @@ class TrainingGround:
         weights = balance_counts(list(self.annotated.values()), power=power)
         return tuple(float(weight) for weight in weights)
 
-    def volumes(self, class_weights: Sequence[float], *, gaps: bool) -> list[AnnotatedVolume]:
+    @property
+    def weighs_gaps(self) -> bool:
+        """Whether the paper's weight map is used: for objects that background keeps apart.
+
+        With a border class, the class itself keeps them apart.
+        """
+        return any(volume.objects is not None for volume in self.opened.data.volumes)
+
+    def volumes(self, class_weights: Sequence[float]) -> list[AnnotatedVolume]:
         """Return what patches are drawn from.
 
         Parameters
         ----------
         class_weights : sequence of float
-            They go into the weight map of `gaps`; the loss must not apply them again.
-        gaps : bool
-            Whether gaps between objects weigh more.
+            If gaps weigh more, they are part of that map, and not of the loss.
         """
         result = []
         numbered = enumerate(self.opened.data.volumes)
@@ -166,9 +172,9 @@ class TrainingGround:
             annotation, image = self.split.volumes[k].train, self.images[k]
             if annotation.is_empty:
                 continue
-            weights = (
-                gap_weights(volume, np.array(class_weights)) if gaps and volume.objects else None
-            )
+            weights = None
+            if volume.objects is not None:
+                weights = gap_weights(volume, np.array(class_weights))
             result.append(
                 AnnotatedVolume(
                     image.source, annotation, image.normalization, pixel_weights=weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ class OpenedPair:
     annotation : Annotation
         Its labels.
     objects : ImageSource or None
-        The label image itself if it numbers objects.
+        The label image itself if it numbers objects whose gaps are to weigh more.
     voxel_size : VoxelSize
         Of the image.
     """
@@ -67,6 +68,12 @@ class OpenedPair:
     annotation: Annotation
     objects: ImageSource | None
     voxel_size: VoxelSize
+
+    def close(self) -> None:
+        """Release files."""
+        self.image.close()
+        if self.objects is not None:
+            self.objects.close()
 
 
 def find_pairs(job: TrainJob) -> list[ImagePair] | list[TrainingPair]:
@@ -129,15 +136,13 @@ def open_pair(job: TrainJob, pair: ImagePair | TrainingPair, names: Sequence[str
     AxesError, InputError
         If an image cannot be opened.
     """
-    if isinstance(pair, ImagePair):
-        return _open_files(job, pair, names)
-    image, labels = pair.image.open(), pair.labels.open()
-    _check_shapes(image, labels)
-    ignore = None if pair.ignore is None else pair.ignore.open()
-    annotation = annotate(labels, pair.rules, ignore=ignore)
-    objects = labels if pair.rules.kind == "instances" else None
-    size = pair.voxel_size or image.levels[0].voxel_size
-    return OpenedPair(image, with_classes(annotation, names, pair.name), objects, size)
+    with ExitStack() as stack:
+        if isinstance(pair, ImagePair):
+            opened = _open_files(job, pair, names, stack)
+        else:
+            opened = _open_of_set(pair, names, stack)
+        stack.pop_all()
+    return opened
 
 
 def selection_of(job: TrainJob) -> Selection:
@@ -147,8 +152,26 @@ def selection_of(job: TrainJob) -> Selection:
     )
 
 
-def _open_files(job: TrainJob, pair: ImagePair, names: Sequence[str]) -> OpenedPair:
-    image = open_image(pair.image, selection_of(job))
+def _open_of_set(pair: TrainingPair, names: Sequence[str], stack: ExitStack) -> OpenedPair:
+    """Open a pair of a data set; what is open at the end is the image, and objects."""
+    image = stack.enter_context(closing(pair.image.open()))
+    labels = stack.enter_context(closing(pair.labels.open()))
+    _check_shapes(image, labels)
+    if pair.ignore is None:
+        annotation = annotate(labels, pair.rules)
+    else:
+        with closing(pair.ignore.open()) as ignore:
+            annotation = annotate(labels, pair.rules, ignore=ignore)
+    size = pair.voxel_size or image.levels[0].voxel_size
+    objects = _kept_objects(labels, pair.rules)
+    return OpenedPair(image, with_classes(annotation, names, pair.name), objects, size)
+
+
+def _open_files(
+    job: TrainJob, pair: ImagePair, names: Sequence[str], stack: ExitStack
+) -> OpenedPair:
+    """Open a pair of files; what is open at the end is the image, and objects."""
+    image = stack.enter_context(closing(open_image(pair.image, selection_of(job))))
     size = image.levels[0].voxel_size
     if _is_annotation_store(pair.labels):
         annotation = open_annotation_store(pair.labels).load()
@@ -156,29 +179,39 @@ def _open_files(job: TrainJob, pair: ImagePair, names: Sequence[str]) -> OpenedP
             raise _misfit(pair.labels.name, annotation.shape, image)
         annotation = with_classes(annotation, names, pair.labels.name)
         return OpenedPair(image, annotation, None, size)
-    labels = _open_labels(job, pair.labels)
+    labels = stack.enter_context(closing(_open_labels(job, pair.labels, image)))
     _check_shapes(image, labels)
-    annotation = annotate(labels, label_rules(job, names))
-    objects = labels if job.label_kind == "instances" else None
-    return OpenedPair(image, with_classes(annotation, names, pair.labels.name), objects, size)
+    rules = label_rules(job, names)
+    annotation = with_classes(annotate(labels, rules), names, pair.labels.name)
+    return OpenedPair(image, annotation, _kept_objects(labels, rules), size)
 
 
-def _open_labels(job: TrainJob, path: Path) -> ImageSource:
-    """Open a label image; what was said about the axes of the image holds as far as it can."""
+def _kept_objects(labels: ImageSource, rules: LabelRules) -> ImageSource | None:
+    """Return a label image that is needed further on; any other is closed."""
+    if rules.kind == "instances" and rules.separation == "gap":
+        return labels
+    labels.close()
+    return None
+
+
+def _open_labels(job: TrainJob, path: Path, image: ImageSource) -> ImageSource:
+    """Open a label image; what was said of the image's axes holds for it as far as it can.
+
+    A file that does not say what its axes are has those of the image.
+    """
     axes = None if job.axes is None else job.axes.lower().replace("c", "")
     tried = [
         Selection(axes=axes, level=job.level, time=job.time),
         Selection(axes=None if axes is None else axes.replace("t", "")),
+        Selection(axes=image.spatial_axes),
     ]
-    try:
-        return open_image(path, tried[0])
-    except AxesError as error:
-        if tried[0] == tried[1]:
-            raise
+    refused: AxesError | None = None
+    for selection in dict.fromkeys(tried):
         try:
-            return open_image(path, tried[1])
-        except AxesError:
-            raise error from None
+            return open_image(path, selection)
+        except AxesError as error:
+            refused = refused or error
+    raise refused or AxesError(f"{path}: its axes are not known")
 
 
 def _check_shapes(image: ImageSource, labels: ImageSource) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 
-from napari_unet.app.held_out import predict_box
+# The first optimizer imports it, which takes a second: now, as imports count against no budget.
+import torch._dynamo
+
 from napari_unet.app.judge import Question, judge
+from napari_unet.app.preview import PREVIEW, predict_preview, preview_box, write_preview
 from napari_unet.app.run_folder import read_log
+from napari_unet.app.train_defaults import defaults_of, loop_settings
 from napari_unet.app.train_ground import OpenedData, TrainingGround, check_annotated
 from napari_unet.app.train_plan import (
     TrainPlan,
@@ -32,7 +34,6 @@ from napari_unet.app.train_session import (
     output_edge,
     pixel_bounds,
     score_start,
-    settings_of,
     start_network,
 )
 from napari_unet.app.trained_model import TrainingReport, write_model
@@ -44,8 +45,7 @@ from napari_unet.core.train_events import (
     TrainingFinished,
     TrainingStarted,
 )
-from napari_unet.errors import StorageError, TrainingError
-from napari_unet.files import write_atomically
+from napari_unet.errors import TrainingError
 from napari_unet.inference.device import choose_backend
 from napari_unet.training.checkpoint import LAST, load_checkpoint
 from napari_unet.training.events import StepDone, Stopped, Validated
@@ -53,10 +53,8 @@ from napari_unet.training.loop import SCORE, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from pathlib import Path
     from typing import Any
 
-    import numpy.typing as npt
     from torch import nn
 
     from napari_unet.app.held_out import Scorer, Scores
@@ -66,12 +64,6 @@ if TYPE_CHECKING:
     from napari_unet.training.events import TrainingEvent
     from napari_unet.training.loop_settings import LoopSettings
     from napari_unet.training.volumes import VolumeSampler
-
-PREVIEW = "preview.npy"
-"""File of the run folder with the newest preview."""
-
-PREVIEW_EDGE = 512
-"""Largest edge of a preview in pixels: a fraction of a second on two CPU cores."""
 
 JUDGING_MARGIN = 1.3
 """Time that is kept for judging, over what it took with the first weights: others may compute."""
@@ -143,7 +135,7 @@ class TrainingRun:
         yield StageChanged("loading")
         self._decide(resume=resume)
         self.report = TrainingReport(
-            {}, self._fingerprints(), self.ground.annotated, self.ground.split.note
+            self._settings(), self.record.data, self.ground.annotated, self.ground.split.note
         )
         if resume:
             self._restore()
@@ -177,15 +169,19 @@ class TrainingRun:
         self.judges = bounded(judges, selection, judging, self.job.seed)
         self.start = score_start(self.judges, self.network, self.clock)
         self.start_weights = {k: v.clone() for k, v in self.network.net.state_dict().items()}
+        edge = self.record.output_edge if resume else output_edge(plan, self.network, opened.data)
+        self.record = self.record.model_copy(update={"output_edge": edge})
+        weights = self.ground.class_weights(defaults_of(self.job).balance_power)
+        self.sampler = make_sampler(plan, self.ground, self.network, edge, weights)
         if not resume:
-            edge = output_edge(plan, self.network, opened.data)
-            self.record = self.record.model_copy(
-                update={
-                    "output_edge": edge,
-                    "seconds": self._seconds_for_steps(),
-                    "start_score": self._start_metrics().get(SCORE),
-                }
-            )
+            update = {
+                "seconds": self._seconds_for_steps(),
+                "start_score": self._start_metrics().get(SCORE),
+            }
+            self.record = self.record.model_copy(update=update)
+        # With a weight map, balance is part of that (Ronneberger et al. 2015, eq. 2).
+        in_loss = () if self.ground.weighs_gaps else weights
+        self.settings = loop_settings(self.job, self.record.seconds, in_loss)
 
     def _seconds_for_steps(self) -> float | None:
         if self.plan.budget is None:
@@ -205,9 +201,6 @@ class TrainingRun:
         metrics = self._start_metrics()
         if metrics and not resume:
             yield Validated(0, metrics, is_best=True)
-        self.settings, weights = settings_of(self.plan, self.ground, self.record)
-        self.sampler = make_sampler(self.plan, self.ground, self.network, self.record, weights)
-        self.report.settings = self._settings()
         loop = train(
             self.network.net,
             self.sampler.draw,
@@ -233,6 +226,8 @@ class TrainingRun:
                 self.stale = 0 if is_best else self.stale + 1
                 if is_best:
                     self.report.best_step, self.best_score = step, metrics[SCORE]
+                # The loop does not know the first weights, which are kept if nothing is better.
+                event = replace(event, is_best=is_best and not self._first_is_best)
             case Stopped(reason=reason):
                 patience = self.settings.patience
                 on_plateau = patience is not None and self.stale >= patience
@@ -240,7 +235,7 @@ class TrainingRun:
                 self.detail = reason
         yield event
         if isinstance(event, Validated) and self.preview is not None:
-            yield replace(self.preview, step=event.step)
+            yield self.preview
             self.preview = None
 
     def _keep_best(self) -> None:
@@ -253,11 +248,15 @@ class TrainingRun:
             )
         if self.judges.selection is None:
             report.best_step = steps
-        first = self.record.start_score
-        has_parent = bool(self.network.known)
-        if has_parent and first is not None and first >= self.best_score > -math.inf:
+        if self._first_is_best and self.best_score > -math.inf:
             self.network.net.load_state_dict(self.start_weights)
             report.best_step = 0
+
+    @property
+    def _first_is_best(self) -> bool:
+        """Whether the parent's weights are at least as good as all that were validated so far."""
+        first = self.record.start_score
+        return bool(self.network.known) and first is not None and first >= self.best_score
 
     def judge(self) -> Generator[TrainEvent]:
         """Compare the kept weights with the parent's, on what neither of them has seen."""
@@ -316,19 +315,16 @@ class TrainingRun:
         return self.judges.selection.score(net).metrics(self.ground.class_names)
 
     def _make_preview(self, net: nn.Module) -> PreviewReady | None:
-        view, image = self.control.viewport, self.ground.images[0]
-        if view is None:
+        view, image, network = self.control.viewport, self.ground.images[0], self.network
+        resampling = self.ground.opened.data.volumes[0].resampling
+        stored = image.shape if resampling is None else resampling.image_shape
+        box = None if view is None else preview_box(view, Box.of_shape(stored))
+        if box is None:
             return None
-        box = _middle(view, Box.of_shape(image.source.shape))
-        if box.is_empty:
-            return None
-        labels = predict_box(net, image, box, self.network.geometry, self.network.backend)
         path = self.plan.run / PREVIEW
-        _write_array(path, labels)
+        where = network.geometry, network.backend
+        write_preview(path, predict_preview(net, image, box, where, resampling))
         return PreviewReady(self.report.steps, str(path), box)
-
-    def _fingerprints(self) -> list[dict[str, Any]]:
-        return [dict(v.fingerprint) for v in self.ground.opened.data.volumes]
 
     def _settings(self) -> dict[str, Any]:
         """Return all settings, resolved, for the model file."""
@@ -369,25 +365,3 @@ def _identify(plan: TrainPlan, ground: TrainingGround) -> TrainRecord:
         parent=None if plan.parent is None else plan.parent.sha256,
         classes=ground.class_names,
     )
-
-
-def _middle(view: Box, image: Box) -> Box:
-    """Return the middle of what is looked at, one slice thick and no larger than a preview."""
-    seen = view.intersection(image)
-    if seen.is_empty:
-        return seen
-    start, stop = [], []
-    for a, b, edge in zip(seen.start, seen.stop, (1, PREVIEW_EDGE, PREVIEW_EDGE), strict=True):
-        first = max(a, (a + b - edge) // 2)
-        start.append(first)
-        stop.append(min(first + edge, b))
-    return Box(tuple(start), tuple(stop))
-
-
-def _write_array(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    content = io.BytesIO()
-    np.save(content, array)
-    try:
-        write_atomically(path, content.getvalue())
-    except OSError as error:
-        raise StorageError(f"preview {path} cannot be written: {error.strerror}") from error

@@ -13,8 +13,6 @@ from napari_unet.app.regression_crops import find_crops
 from napari_unet.app.train_classes import parent_class_names
 from napari_unet.app.train_defaults import (
     OUTPUT_EDGE,
-    defaults_of,
-    loop_settings,
     network_settings,
     sampler_settings,
 )
@@ -38,11 +36,10 @@ if TYPE_CHECKING:
     from napari_unet.app.held_out import HeldOutLabels
     from napari_unet.app.train_data import TrainingData
     from napari_unet.app.train_ground import TrainingGround
-    from napari_unet.app.train_plan import TrainPlan, TrainRecord
+    from napari_unet.app.train_plan import TrainPlan
     from napari_unet.core.header import InputExpectation
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.inference.device import Backend
-    from napari_unet.training.loop_settings import LoopSettings
 
 PROBE_PIXELS = 2**18
 """Read to find out what scoring costs: some strokes, and the least that a budget pays for."""
@@ -248,32 +245,11 @@ def score_start(
     return Start(selection, judging, crops, seconds)
 
 
-def settings_of(
-    plan: TrainPlan, ground: TrainingGround, record: TrainRecord
-) -> tuple[LoopSettings, tuple[float, ...]]:
-    """Return the settings of the loop, and the class weights that go into a weight map instead.
-
-    Where gaps between objects weigh more, balance is part of that map (Ronneberger et al. 2015,
-    eq. 2), and the loss has no class weights of its own.
-    """
-    weights = ground.class_weights(defaults_of(plan.job).balance_power)
-    in_loss = () if weighs_gaps(plan) else weights
-    return loop_settings(plan.job, record.seconds, in_loss), weights
-
-
-def weighs_gaps(plan: TrainPlan) -> bool:
-    """Return whether the paper's weight map is used: objects that are kept apart by background.
-
-    With a border class, the class itself keeps them apart.
-    """
-    return plan.job.label_kind == "instances" and plan.job.separation == "gap"
-
-
 def make_sampler(
     plan: TrainPlan,
     ground: TrainingGround,
     network: Network,
-    record: TrainRecord,
+    output_edge: int,
     class_weights: tuple[float, ...],
 ) -> VolumeSampler:
     """Return what draws patches.
@@ -283,12 +259,12 @@ def make_sampler(
     ConfigError
         If a setting does not exist or cannot be used.
     """
-    volumes = ground.volumes(class_weights, gaps=weighs_gaps(plan))
-    settings = sampler_settings(plan.job, record.output_edge)
+    volumes = ground.volumes(class_weights)
+    settings = sampler_settings(plan.job, output_edge)
     return VolumeSampler(
         volumes,
         network.geometry,
-        settings.model_copy(update={"output_edge": record.output_edge}),
+        settings.model_copy(update={"output_edge": output_edge}),
         context=network.expected.context,
         device=network.backend.device,
     )

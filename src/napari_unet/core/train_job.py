@@ -7,13 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from napari_unet.core.classes import ClassName, Color
-from napari_unet.core.job import DeviceName
+from napari_unet.core.header import MAX_CONTEXT
+from napari_unet.core.job import DeviceName, Rescale
 from napari_unet.core.label_kinds import LabelKind, Separation
 from napari_unet.core.settings import Settings
 
 TrainPrecision = Literal["auto", "fp32", "bf16", "fp16"]
-MAX_CONTEXT = 8
-"""Bound on the neighboring slices on each side."""
 
 
 class TrainJob(Settings):
@@ -54,8 +53,9 @@ class TrainJob(Settings):
         gives another pair.
     axes, channel, level, time
         Which part of the image files is the image, as in `SegmentJob`.
-    rescale : str
-        "auto", "off" or a factor, as in `SegmentJob`: the voxel size that is learnt at.
+    rescale : {"auto", "off"} or float
+        As in `SegmentJob`: with "auto", a parent is shown the images at the voxel size that it
+        knows; a number is learnt voxels per voxel of the images.
     context : int or None
         Neighboring slices on each side that the model sees; None = the parent's, or 0.
     device, threads, precision, seed
@@ -85,7 +85,7 @@ class TrainJob(Settings):
     channel: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
     level: Annotated[int, Field(ge=0)] = 0
     time: Annotated[int, Field(ge=0)] | None = None
-    rescale: str = "auto"
+    rescale: Rescale = "auto"
     context: Annotated[int, Field(ge=0, le=MAX_CONTEXT)] | None = None
     device: DeviceName = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
