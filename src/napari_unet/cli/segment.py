@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_unet.cli.exit_codes import CANCELLED, DONE, FAILED, exit_code
-from napari_unet.cli.progress import ProgressKind, Reporter, make_reporter
+from napari_unet.cli.job_input import checked_kind, config_values
+from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import ConfigError, UNetError
 
 if TYPE_CHECKING:
     from napari_unet.core.job import SegmentJob
     from napari_unet.inference.control import JobControl
-
-STANDARD_INPUT = "-"
-"""``--config -``: the job comes as one line of JSON on standard input, when the engine is warm."""
 
 
 def segment(
@@ -116,8 +113,8 @@ def segment(
     own = {"ctx", "inputs", "config", "save_config", "dry_run", "progress"}
     options = {k: v for k, v in ctx.params.items() if k not in own and v is not None}
     try:
-        reporter = make_reporter(_checked_kind(progress))
-        values = _config_values(config, reporter) | options
+        reporter = make_reporter(checked_kind(progress))
+        values = config_values(config, reporter, _load_engine) | options
         jobs = make_jobs(values, inputs or [])
         if save_config is not None:
             _save(save_config, values, inputs or [])
@@ -133,42 +130,8 @@ def segment(
     raise typer.Exit(code)
 
 
-def _checked_kind(text: str) -> ProgressKind:
-    match text:
-        case "auto" | "bar" | "json" | "none":
-            return text
-    raise ConfigError(f"--progress {text!r} is not one of auto, bar, json, none")
-
-
-def _config_values(config: str | None, reporter: Reporter) -> dict[str, Any]:
-    from napari_unet.app.job_files import read_settings_file
-
-    if config is None:
-        return {}
-    if config == STANDARD_INPUT:
-        return _wait_for_job(reporter)
-    return read_settings_file(Path(config).expanduser())
-
-
-def _wait_for_job(reporter: Reporter) -> dict[str, Any]:
-    """Load the engine, say so, and return the job that comes on standard input; {} at its end."""
-    import json
-
-    began = time.monotonic()
-    import napari_unet.app.segment
-    from napari_unet.core.events import EngineReady
-
-    reporter.show(EngineReady(time.monotonic() - began, napari_unet.__version__))
-    line = sys.stdin.readline()
-    if not line.strip():
-        return {}
-    try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"standard input holds no job as a line of JSON: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"standard input holds {line.strip()[:80]!r}, not a job")
-    return values
+def _load_engine() -> None:
+    import napari_unet.app.segment  # noqa: F401
 
 
 def make_jobs(values: dict[str, Any], inputs: list[str]) -> list[SegmentJob]:
