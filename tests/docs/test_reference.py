@@ -13,12 +13,14 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from napari_unet.app.job_files import JobRecord
+from napari_unet.app.training_events import TrainEvent
 from napari_unet.cli import exit_codes
 from napari_unet.cli.main import app
 from napari_unet.core.axes import AXIS_NAMES
 from napari_unet.core.events import JobEvent, event_name
 from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
 from napari_unet.core.job import SegmentJob
+from napari_unet.core.train_job import TrainJob
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -41,17 +43,32 @@ def code_words(cells: typing.Iterable[str]) -> set[str]:
     return {word for cell in cells for word in re.findall(r"`([^`]+)`", cell)}
 
 
-def test_every_option_of_segment_is_described() -> None:
+@pytest.mark.parametrize(
+    ("command", "page", "heading"),
+    [
+        ("segment", "command-line.md", "## napari-unet segment"),
+        ("train", "train.md", "## Options"),
+    ],
+)
+def test_every_option_is_described(command: str, page: str, heading: str) -> None:
     group = get_command(app)
     context = group.make_context("napari-unet", [], resilient_parsing=True)
-    command = group.get_command(context, "segment")  # type: ignore[attr-defined]
+    found = group.get_command(context, command)  # type: ignore[attr-defined]
     options = {
         option
-        for parameter in command.params
+        for parameter in found.params
         for option in parameter.opts
         if option.startswith("--") and option != "--help"
     }
-    assert code_words(table("command-line.md", "## napari-unet segment")) == options
+    first_words = (re.search("`([^`]+)`", cell) for cell in table(page, heading))
+    assert {word.group(1) for word in first_words if word} == options
+
+
+def test_every_table_of_training_settings_is_described() -> None:
+    tables = {
+        name for name, field in TrainJob.model_fields.items() if "Any" in str(field.annotation)
+    }
+    assert code_words(table("train.md", "## The settings file")) == tables
 
 
 def test_every_exit_code_is_described() -> None:
@@ -69,7 +86,15 @@ def test_every_field_of_a_record_is_described() -> None:
 
 def test_every_event_is_described_with_its_fields() -> None:
     described = table("events.md", "## Events")
-    for event in typing.get_args(JobEvent):
+    training = table("events.md", "## Events of a training")
+    of_segmentation = typing.get_args(JobEvent)
+    only_training = [e for e in typing.get_args(TrainEvent) if e not in of_segmentation]
+    for events, rows in ((of_segmentation, described), (only_training, training)):
+        check_rows(events, rows)
+
+
+def check_rows(events: typing.Iterable[type], described: dict[str, str]) -> None:
+    for event in events:
         name = event_name(event.__new__(event))
         row = described.pop(f"`{name}`")
         fields = set(event.__dataclass_fields__)
