@@ -19,6 +19,7 @@ from napari_unet.io.annotation_store import open_annotation_store
 from napari_unet.io.image import open_image
 from napari_unet.io.selection import Selection
 from napari_unet.widgets import _annotation_layer, _form, _train_form
+from napari_unet.widgets.dock import MINIMUM_WIDTH
 
 CLASSES = ("interior", "membrane")
 
@@ -84,6 +85,15 @@ def test_a_new_annotation_lies_on_its_image(user: Any, make_fine_tune: Any, stac
     assert viewer.layers.selection.active is labels
     assert (labels.mode, labels.selected_label) == ("paint", 1)
     assert dock.fine_tune.form.annotation is labels
+
+
+def test_the_page_fits_into_a_narrow_dock(make_fine_tune: Any) -> None:
+    dock = make_fine_tune()
+    panel = dock.fine_tune
+    panel._open_curves().restart({})
+    panel.outcome.show()
+    # With the page's frame and the scroll bar.
+    assert panel.minimumSizeHint().width() <= MINIMUM_WIDTH - 20
 
 
 def test_strokes_of_the_mouse_are_labels_of_the_chosen_class(

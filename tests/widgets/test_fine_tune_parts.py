@@ -34,7 +34,7 @@ JUDGED = Judged(
          "interval of the difference +0.05 to +0.17."),
         (replace(JUDGED, verdict="worse", low=-0.2, high=-0.1), "difference -0.20 to -0.10."),
         (replace(JUDGED, verdict="no difference shown", low=-0.02), "No difference shown: mean F1"),
-        (replace(JUDGED, low=None, high=None), "Runs without a claim: a sentence."),
+        (replace(JUDGED, low=None, high=None), "Runs without a claim. A sentence."),
         (replace(JUDGED, before=None), "Runs without a claim: mean F1 0.82 on 12 judging blocks"),
     ],
 )  # fmt: skip

@@ -37,8 +37,8 @@ MAX_DENSE_VOXELS = 2**31
 """Most voxels of a painted layer, one byte each. Untouched pages of it take no memory on Linux and
 macOS, but Windows sets all of it aside, and looking for strokes reads all of it (1 s)."""
 
-BRUSH_SIZE = 6
-"""Pixels; about a membrane's width in electron microscopy."""
+BRUSH_SIZE = 4
+"""Pixels; wide enough to be seen, narrow enough for a membrane of electron microscopy."""
 
 ROLE = "role"
 """Entry of our metadata: what a layer is for."""

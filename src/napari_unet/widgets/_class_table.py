@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,6 @@ class ClassTable(QWidget):
         table.setAccessibleName("Classes")
         table.setHorizontalHeaderLabels(["color", "class"])
         table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         header: Any = table.horizontalHeader()
         rows: Any = table.verticalHeader()
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
@@ -128,9 +128,8 @@ class ClassTable(QWidget):
         number = len(names) + 1
         while f"class {number}" in names:
             number += 1
-        used = {each.color.lower() for each in self._classes}
-        free = [color for color in PALETTE if color not in used] or list(PALETTE)
-        self._classes.append(PaintClass(f"class {number}", free[0]))
+        color = unlike([each.color for each in self._classes])
+        self._classes.append(PaintClass(f"class {number}", color))
         self._fill(len(self._classes) - 1)
         self.changed.emit()
         self.chosen.emit(len(self._classes))
@@ -141,7 +140,8 @@ class ClassTable(QWidget):
         self.table.setRowCount(len(self._classes))
         for row, each in enumerate(self._classes):
             color = QTableWidgetItem()
-            color.setFlags(Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsSelectable)
+            # A selected cell would not show its color.
+            color.setFlags(Qt.ItemFlag.ItemIsEnabled)
             color.setBackground(QColor(each.color))
             color.setToolTip(each.color)
             self.table.setItem(row, COLOR, color)
@@ -189,3 +189,19 @@ class ClassTable(QWidget):
             del self._classes[row]
             self._fill(min(row, len(self._classes) - 1))
             self.removed.emit(row + FIRST_CLASS)
+
+
+def unlike(colors: Sequence[str]) -> str:
+    """Return the color of the palette that is farthest from all others, as red, green and blue.
+
+    Examples
+    --------
+    >>> unlike(["#0072b2"])
+    '#f0e442'
+    """
+
+    def nearest(color: str) -> float:
+        own = bytes.fromhex(color[1:])
+        return min((math.dist(own, bytes.fromhex(other[1:])) for other in colors), default=0.0)
+
+    return max(PALETTE, key=nearest)

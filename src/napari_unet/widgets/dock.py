@@ -76,7 +76,13 @@ class SegmentDock(QWidget):
         if self.pages.widget(index) is self._second_page and self.fine_tune is None:
             self.fine_tune = FineTunePanel(self._viewer)
             self.fine_tune.kept.connect(self.panel.form.choose_model)
+            self.fine_tune.asked.connect(self._show_outcome)
             self._second_page.setWidget(self.fine_tune)
+
+    def _show_outcome(self) -> None:
+        """Scroll to the scores; on a small screen they lie below the edge."""
+        if self.fine_tune is not None:
+            self._second_page.ensureWidgetVisible(self.fine_tune.outcome, 0, 20)
 
     def event(self, event: QEvent | None) -> bool:
         """Notice being docked and undocked: the dock's x sends no close event to its content."""

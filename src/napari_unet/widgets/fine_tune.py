@@ -53,6 +53,8 @@ class FineTunePanel(QWidget):
 
     kept = Signal(str)
     """Name of a new model in the store."""
+    asked = Signal()
+    """Scores and the choice Keep or Discard are shown now."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -222,6 +224,8 @@ class FineTunePanel(QWidget):
             colors = {each.name: each.color for each in self._request.classes}
             self.outcome.ask(outcome, NAME_OF_NEW if parent is None else parent.name, colors)
             self.fine_tune_button.setEnabled(False)
+            # Its place is known when it is laid out.
+            QTimer.singleShot(0, self.asked)
         if not outcome.good:
             show_error(outcome.words)
 
