@@ -12,6 +12,7 @@ from napari_unet.app.run_folder import (
     COMMAND,
     CURVES,
     LOG,
+    WORTHLESS_ALONE,
     prepare_run_folder,
     read_log,
     record_run,
@@ -80,7 +81,9 @@ def test_the_folder_lies_beside_the_file_or_in_the_store(tmp_path: Path) -> None
 def test_a_run_with_a_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     prepare_run_folder(job, resume=False)
-    prepare_run_folder(job, resume=False)  # ended before its first checkpoint
+    for name in WORTHLESS_ALONE:
+        (tmp_path / name).write_bytes(b"")  # it ended before its first checkpoint
+    prepare_run_folder(job, resume=False)
     (tmp_path / LAST).write_bytes(b"checkpoint")
     with pytest.raises(OutputExistsError, match="--resume"):
         prepare_run_folder(job, resume=False)

@@ -13,6 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from napari_unet.app.job_files import JobRecord
+from napari_unet.app.run_folder import WORTHLESS_ALONE
 from napari_unet.app.training_events import TrainEvent
 from napari_unet.cli import exit_codes
 from napari_unet.cli.main import app
@@ -21,6 +22,7 @@ from napari_unet.core.events import JobEvent, event_name
 from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.train_job import TrainJob
+from napari_unet.training.checkpoint import BEST, LAST
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -69,6 +71,11 @@ def test_every_table_of_training_settings_is_described() -> None:
         name for name, field in TrainJob.model_fields.items() if "Any" in str(field.annotation)
     }
     assert code_words(table("train.md", "## The settings file")) == tables
+
+
+def test_every_file_of_a_run_is_described() -> None:
+    described = code_words(table("train.md", "## Run folder"))
+    assert described >= WORTHLESS_ALONE | {BEST, LAST}
 
 
 def test_every_exit_code_is_described() -> None:

@@ -5,10 +5,12 @@
     RUN/
       train.toml      every setting; `napari-unet train --config RUN/train.toml` reads it
       command.txt     the command that repeats the training
+      training.json   what a resumed training must have in common with this one
       log.jsonl       one event a line, with the seconds of training before it
       curves.png      loss and validation scores over steps
       last.pt         newest checkpoint
       best.pt         best averaged weights so far
+      preview.npy     what the weights made of the place that was looked at last
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from napari_unet.app.training_events import TrainEvent
 
 SETTINGS, COMMAND, LOG, CURVES = "train.toml", "command.txt", "log.jsonl", "curves.png"
+RECORD, PREVIEW = "training.json", "preview.npy"
+
+WORTHLESS_ALONE = frozenset({SETTINGS, COMMAND, LOG, CURVES, RECORD, PREVIEW})
+"""Files that may be replaced as long as there is no checkpoint beside them."""
 
 NO_MATTER = {"output", "run", "device", "threads"}
 """Settings that may differ when a training goes on: they do not decide what is learnt."""
@@ -212,7 +218,7 @@ def _holds_something(folder: Path) -> bool:
     """Return whether a path is taken by anything but a run without a checkpoint."""
     if not folder.is_dir():
         return folder.exists()
-    return any(item.name not in {SETTINGS, COMMAND, LOG, CURVES} for item in folder.iterdir())
+    return any(item.name not in WORTHLESS_ALONE for item in folder.iterdir())
 
 
 def _check_same(folder: Path, job: TrainJob) -> None:
