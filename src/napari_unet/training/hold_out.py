@@ -34,6 +34,12 @@ GROUPS = (8, 4, 2, 1)
 TRIALS = 6
 """Random trials for each number of groups; the best is taken."""
 
+MANY_BLOCKS = 64
+"""Of fewer blocks, in proportion, more trials are made: each costs less, and few are legal."""
+
+MOST_UNEVEN = 0.1
+"""How much further from the middle than need be two halves may be cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -150,7 +156,7 @@ def hold_out(conflicts: Conflicts, rules: Rules, rng: np.random.Generator) -> In
         return None
     best, least = None, np.inf
     for groups in GROUPS:
-        for _ in range(TRIALS):
+        for _ in range(TRIALS * max(1, MANY_BLOCKS // len(conflicts.near))):
             trial = _Trial(conflicts, rules, rng)
             score = trial.run(groups)
             if score < least:
@@ -163,30 +169,29 @@ def hold_out(conflicts: Conflicts, rules: Rules, rng: np.random.Generator) -> In
 def halve(conflicts: Conflicts, pieces: Pieces) -> Ints:
     """Return the part of each piece: one half of the blocks selects, the other judges.
 
-    The blocks are cut in two where they lie, along the axis that costs least and leaves both
-    halves the most classes. Pieces that select but are too near to the others are nowhere. A
+    The blocks are cut in two where they lie: along the axis and at the place, near the middle, that
+    leave both halves the most. Pieces that select but are too near to the others are nowhere. A
     single block selects.
     """
-    count = len(conflicts.near)
-    middle = np.add.reduceat(pieces.low + pieces.high, conflicts.starts) / np.diff(
-        conflicts.starts, append=len(pieces.block)
-    ).reshape(-1, 1)
-    size = conflicts.block_counts.sum(axis=1)
     best = np.full(len(pieces.block), SELECTION)
-    least = np.inf
+    most = 0.0
+    number = np.diff(conflicts.starts, append=len(pieces.block))
+    middle = np.add.reduceat(pieces.low + pieces.high, conflicts.starts) / number[:, np.newaxis]
+    size = conflicts.block_counts.sum(axis=1)
     for axes in ((0, 1, 2, 3), (3, 0, 1, 2), (2, 0, 1, 3), (1, 0, 2, 3)):
         order = np.lexsort(middle[:, axes[::-1]].T)
-        done = np.cumsum(size[order])
-        first = int(np.argmin(np.abs(done[:-1] - done[-1] / 2))) + 1 if count > 1 else 0
-        judges = np.zeros(count, bool)
-        judges[order[first:]] = count > 1
-        part = np.where(judges[conflicts.block], JUDGING, SELECTION)
-        part[(part == SELECTION) & conflicts.near[judges].any(axis=0)] = NOWHERE
-        held = np.stack([conflicts.counts[part == p].sum(axis=0) for p in HELD_OUT])
-        missing = np.count_nonzero((held == 0) & conflicts.wanted)
-        cost = missing + 1 - 2 * held.sum(axis=1).min() / size.sum()
-        if cost < least and held.sum(axis=1).min() > 0:
-            best, least = part, cost
+        share = np.cumsum(size[order])[:-1] / size.sum()
+        near_middle = np.abs(share - 0.5) <= np.abs(share - 0.5).min(initial=1) + MOST_UNEVEN
+        for first in np.flatnonzero(near_middle) + 1:
+            judges = np.zeros(len(size), bool)
+            judges[order[first:]] = True
+            part = np.where(judges[conflicts.block], JUDGING, SELECTION)
+            part[(part == SELECTION) & conflicts.near[judges].any(axis=0)] = NOWHERE
+            held = np.stack([conflicts.counts[part == p].sum(axis=0) for p in HELD_OUT])
+            classes = np.count_nonzero((held > 0).all(axis=0))
+            gain = held.sum(axis=1).min() / size.sum()
+            if gain > 0 and classes + gain > most:
+                best, most = part, classes + gain
     return best
 
 
@@ -228,8 +233,9 @@ class _Trial:
                     cost = np.where(holds[:, k], self._costs(part), np.inf)
                     legal = np.flatnonzero(np.isfinite(cost))
                     if len(legal):
-                        # Chance among the cheaper half, so that trials differ.
-                        cheap = legal[np.argsort(cost[legal])][: (len(legal) + 1) // 2]
+                        # Often one of the cheaper half, but each has its chance.
+                        few = -(-len(legal) // self.rng.integers(1, 3))
+                        cheap = legal[np.argsort(cost[legal])][:few]
                         self._add(int(self.rng.choice(cheap)), part)
 
     def _add_random(self, part: int) -> None:
