@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from napari_unet.app.segment import segment
+    from napari_unet.app.train import train_model as train
     from napari_unet.model.unet import UNet
 
     __version__: str
 
-__all__ = ["UNet", "__version__", "segment"]
+__all__ = ["UNet", "__version__", "segment", "train"]
 
 
 def __getattr__(name: str) -> object:
@@ -26,6 +27,10 @@ def __getattr__(name: str) -> object:
         from napari_unet.app.segment import segment
 
         return segment
+    if name == "train":
+        from napari_unet.app.train import train_model
+
+        return train_model
     if name == "__version__":
         from importlib.metadata import version
 

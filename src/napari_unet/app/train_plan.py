@@ -88,8 +88,6 @@ class TrainRecord(Settings):
         Time for the steps, of the whole budget.
     selection_pixels, judging_pixels : int
         Bounds of what is read to validate and to judge.
-    start_score : float or None
-        Of the weights before the first step.
     """
 
     schema_version: Literal[1] = 1
@@ -101,7 +99,6 @@ class TrainRecord(Settings):
     seconds: float | None = None
     selection_pixels: int = 0
     judging_pixels: int = 0
-    start_score: float | None = None
 
 
 def plan_training(job: TrainJob) -> TrainPlan:

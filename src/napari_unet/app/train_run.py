@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -47,6 +47,7 @@ from napari_unet.core.train_events import (
 )
 from napari_unet.errors import TrainingError
 from napari_unet.inference.device import choose_backend
+from napari_unet.metrics.bootstrap import paired_difference
 from napari_unet.training.checkpoint import LAST, load_checkpoint
 from napari_unet.training.events import StepDone, Stopped, Validated
 from napari_unet.training.loop import SCORE, train
@@ -174,10 +175,7 @@ class TrainingRun:
         weights = self.ground.class_weights(defaults_of(self.job).balance_power)
         self.sampler = make_sampler(plan, self.ground, self.network, edge, weights)
         if not resume:
-            update = {
-                "seconds": self._seconds_for_steps(),
-                "start_score": self._start_metrics().get(SCORE),
-            }
+            update = {"seconds": self._seconds_for_steps()}
             self.record = self.record.model_copy(update=update)
         # With a weight map, balance is part of that (Ronneberger et al. 2015, eq. 2).
         in_loss = () if self.ground.weighs_gaps else weights
@@ -186,7 +184,9 @@ class TrainingRun:
     def _seconds_for_steps(self) -> float | None:
         if self.plan.budget is None:
             return None
-        judging = JUDGING_MARGIN * self.judges.pixels * self.start.seconds_per_pixel
+        selection = self.judges.selection
+        pixels = self.judges.pixels + (selection.pixels if selection else 0)
+        judging = JUDGING_MARGIN * pixels * self.start.seconds_per_pixel
         left = self.plan.budget - self.elapsed - judging - FINISHING_SECONDS
         return max(left, LEAST_SECONDS)
 
@@ -200,7 +200,7 @@ class TrainingRun:
         yield StageChanged("training")
         metrics = self._start_metrics()
         if metrics and not resume:
-            yield Validated(0, metrics, is_best=True)
+            yield Validated(0, metrics, is_best=False)
         loop = train(
             self.network.net,
             self.sampler.draw,
@@ -226,8 +226,6 @@ class TrainingRun:
                 self.stale = 0 if is_best else self.stale + 1
                 if is_best:
                     self.report.best_step, self.best_score = step, metrics[SCORE]
-                # The loop does not know the first weights, which are kept if nothing is better.
-                event = replace(event, is_best=is_best and not self._first_is_best)
             case Stopped(reason=reason):
                 patience = self.settings.patience
                 on_plateau = patience is not None and self.stale >= patience
@@ -248,15 +246,21 @@ class TrainingRun:
             )
         if self.judges.selection is None:
             report.best_step = steps
-        if self._first_is_best and self.best_score > -math.inf:
+        if self._is_worse_than_start():
             self.network.net.load_state_dict(self.start_weights)
             report.best_step = 0
 
-    @property
-    def _first_is_best(self) -> bool:
-        """Whether the parent's weights are at least as good as all that were validated so far."""
-        first = self.record.start_score
-        return bool(self.network.known) and first is not None and first >= self.best_score
+    def _is_worse_than_start(self) -> bool:
+        """Whether the labels that select show that the parent's weights were better.
+
+        A lower score alone does not: a few strokes make it a matter of chance.
+        """
+        selection, first = self.judges.selection, self.start.selection
+        if selection is None or first is None or not self.network.known:
+            return False
+        kept = selection.score(self.network.net)
+        found = paired_difference(first.blocks, kept.blocks, seed=self.job.seed)
+        return found.verdict == "worse"
 
     def judge(self) -> Generator[TrainEvent]:
         """Compare the kept weights with the parent's, on what neither of them has seen."""
@@ -293,7 +297,7 @@ class TrainingRun:
             else f"the {self.plan.budget:g} s are used up"
         )
         if report.best_step == 0:
-            detail += "; no validation was better than the weights it began with, which were kept"
+            detail += "; the weights that it began with were better, and are kept"
         classes = self.ground.opened.data.classes
         path = write_model(self.plan, self.network.net, classes, self.network.expected, report)
         yield TrainingFinished(
