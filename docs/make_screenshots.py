@@ -47,6 +47,15 @@ STROKES: dict[str, Strokes] = {
         ((218, 28), (222, 50)),
         ((10, 42), (25, 55)),
         ((40, 140), (42, 170)),
+        # Close to membranes, or they grow thick.
+        ((140, 84), (152, 84), (165, 90), (176, 97)),
+        ((150, 68), (168, 72)),
+        ((125, 180), (130, 198), (147, 215), (163, 230)),
+        ((76, 55), (77, 70), (78, 85)),
+        ((20, 183), (24, 190), (18, 196)),
+        ((49, 158), (48, 175), (46, 190)),
+        ((190, 62), (187, 70), (191, 78)),
+        ((125, 153), (132, 149), (136, 150)),
     ),
     "membrane": (
         ((137, 74), (150, 74), (167, 80), (183, 90)),
@@ -129,9 +138,10 @@ def fine_tune(viewer: napari.Viewer, dock: Any, folder: Path, minutes: float) ->
     form.new_button.click()
     layer = form.annotation
     layer.brush_size = BRUSH
-    form.classes.add_button.click()
-    form.classes.table.item(2, 1).setText("mitochondrion")
-    for label, strokes in enumerate(STROKES.values(), start=1):
+    for label, (name, strokes) in enumerate(STROKES.items(), start=1):
+        if label > len(form.classes.classes):
+            form.classes.add_button.click()
+            form.classes.table.item(label - 1, 1).setText(name)
         form.classes.table.setCurrentCell(label - 1, 1)
         for stroke in strokes:
             paint(layer, label, stroke)
@@ -153,9 +163,6 @@ def fine_tune(viewer: napari.Viewer, dock: Any, folder: Path, minutes: float) ->
     dock.panel.form.region_combo.setCurrentText(Region.THIS_SLICE.value)
     dock.panel.segment_button.click()
     wait_until(lambda: not dock.panel.is_running)
-    layer.visible = False
-    viewer.layers[-1].opacity = 0.4
-    take(viewer, folder / "fine-tune-kept.png")
     print(dock.panel.message.toPlainText())
 
 
