@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 from napari_unet.errors import ConfigError
 from napari_unet.metrics.classes import Confusion
@@ -190,8 +190,8 @@ def _resampled(
 
 
 def _interval(differences: Floats, blocks: int) -> tuple[float, float]:
-    widened = math.sqrt(blocks / (blocks - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, blocks - 1)
-    tail = float(stats.norm.sf(widened))
+    widened = math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, (1 + CONFIDENCE) / 2)
+    tail = float(ndtr(-widened))
     low, high = np.quantile(differences, [tail, 1 - tail])
     return float(low), float(high)
 
