@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from bundle import ATTRIBUTION, CLASSES
 from em_volume import membrane_labels, read_slices
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from score import TEST_SLICES
 
 MODELS = Path(__file__).parents[1] / "src" / "napari_unet" / "resources" / "models"
@@ -52,7 +52,7 @@ def main() -> None:
         f"{TEST_SLICES[0]}-{TEST_SLICES[1] - 1}, over which offset and scale were measured",
         "license": "CC BY 3.0",
     }
-    save_file(tensors, options.output, metadata={"crops": json.dumps(said)})
+    options.output.write_bytes(save(tensors, metadata={"crops": json.dumps(said)}))
     print(f"{options.output}: {len(SLICES)} crops, {options.output.stat().st_size / 1e6:.2f} MB")
 
 

@@ -19,7 +19,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 def em_volume(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script's module: recipes are no package."""
     monkeypatch.syspath_prepend(str(RECIPES))
-    import em_volume
+    import em_volume  # type: ignore[import-not-found]  # on the path only here
 
     return sys.modules[em_volume.__name__]
 
