@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import torch
 from tests.nets import COLORS, lively_net
 
 import napari_unet
-from napari_unet.app.run_folder import prepare_run_folder, record_run, stored_job
+from napari_unet.app.run_folder import prepare_run_folder, read_log, record_run, stored_job
 from napari_unet.app.segment import segment
 from napari_unet.app.train import TrainEvent, run_training
 from napari_unet.core.boxes import Box
@@ -481,3 +482,21 @@ def test_arrays_in_python_leave_a_run_that_can_be_repeated(
     again = again.model_copy(update={"output": str(tmp_path / "b.safetensors")})
     assert same(tensors(result.model), tensors(one(run(again), TrainingFinished).model))
     assert (tmp_path / "a.run" / "curves.png").exists()
+
+
+def test_after_a_crash_at_any_moment_the_training_goes_on(
+    tmp_path: Path, files: dict[str, Any]
+) -> None:
+    """A copy of the run folder, taken between two checkpoints, is what kill -9 leaves."""
+    options = {"loop": {"save_every": 2}, "validation": "none"}
+    whole = job_of(tmp_path, files, **options)
+    folder, left = prepare_run_folder(whole, resume=False), tmp_path / "crashed"
+    for event in record_run(run_training(whole), folder, resume=False):
+        if isinstance(event, StepDone) and event.step == 5:
+            shutil.copytree(folder, left)
+    job = job_of(tmp_path, files, **options, output=str(tmp_path / "b.safetensors"), run=str(left))
+    events = list(record_run(run_training(job, resume=True), left, resume=True))
+    assert [event.step for event in events if isinstance(event, StepDone)] == [5, 6]
+    logged = [e["step"] for e in read_log(left) if e["event"] == "step_done"]
+    assert logged == [1, 2, 3, 4, 5, 6]
+    assert same(tensors(whole.output), tensors(job.output))
