@@ -17,7 +17,7 @@ from typing import Any
 
 MODE, MODEL = sys.argv[1], Path(sys.argv[2])
 STEPS = 6
-SLOW = ("slow", "stops", "deaf", "crashes", "previews")
+SLOW = ("stops", "crashes", "previews")
 
 
 def say(event: str, /, **fields: Any) -> None:
@@ -64,7 +64,7 @@ def learn(job: Any, run: Path) -> str:
     commands: queue.Queue[dict[str, Any]] = queue.Queue()
     listen(run / "controls.jsonl", commands)
     name = job.classes[-1]
-    endless = MODE in ("stops", "deaf")
+    endless = MODE in ("stops", "previews")
     step = 0
     box = None
     while step < STEPS or endless:
@@ -83,7 +83,7 @@ def learn(job: Any, run: Path) -> str:
             raise SystemExit(1)
         while not commands.empty():
             command = commands.get()
-            if command["command"] == "stop" and MODE != "deaf":
+            if command["command"] == "stop":
                 return "stopped"
             box = command.get("box", box)
         if MODE == "previews" and box is not None:

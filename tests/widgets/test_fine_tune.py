@@ -376,6 +376,7 @@ def test_the_preview_lies_where_the_user_looks(user: Any, make_fine_tune: Any, s
     first = preview.data[0, 0, 0]
     user.wait_until(lambda: preview.data[0, 0, 0] != first)
     assert sum(layer.name.startswith("preview") for layer in viewer.layers) == 1
+    user.click(panel.stop_button)
     user.wait_until(lambda: not panel.is_running)
     user.click(panel.outcome.discard_button)
     assert "preview" not in viewer.layers

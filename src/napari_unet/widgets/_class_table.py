@@ -197,7 +197,7 @@ def unlike(colors: Sequence[str]) -> str:
     Examples
     --------
     >>> unlike(["#0072b2"])
-    '#f0e442'
+    '#e69f00'
     """
 
     def nearest(color: str) -> float:

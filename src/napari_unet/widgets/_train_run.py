@@ -21,6 +21,7 @@ from napari_unet.widgets._progress import format_duration
 from napari_unet.widgets._run import unexpected_end
 from napari_unet.widgets._spool import require_space, spool_request, spool_words
 from napari_unet.widgets._train_files import RunFolder, Strokes, make_run_folder, prepare
+from napari_unet.widgets._verdict import sentence
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -314,7 +315,7 @@ class TrainRun(QObject):
             case train_events.TrainingFinished() as event if folder is not None:
                 words = (
                     f"{event.steps} steps in {format_duration(event.seconds)}; the weights of "
-                    f"step {event.best_step} are the best. {event.detail}"
+                    f"step {event.best_step} are the best. {sentence(event.detail)}"
                 )
                 good = event.reason != "non-finite loss"
                 return TrainOutcome(good, words, folder, tuple(self._judged), self._started)

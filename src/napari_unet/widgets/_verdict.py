@@ -22,9 +22,20 @@ def verdict_words(judged: Sequence[Judged], started: TrainingStarted | None) -> 
         Knows why nothing was.
     """
     if not judged:
-        why = "" if started is None else f" {started.validation}"
+        why = "" if started is None else f" {sentence(started.validation)}"
         return f"Runs without a claim: nothing was judged.{why}"
     return "\n".join(_sentence(each) for each in judged)
+
+
+def sentence(words: str) -> str:
+    """Return words as a sentence.
+
+    Examples
+    --------
+    >>> sentence("the 60 s are used up")
+    'The 60 s are used up.'
+    """
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
 def _sentence(judged: Judged) -> str:
@@ -32,8 +43,7 @@ def _sentence(judged: Judged) -> str:
     if judged.before is None:
         return f"Runs without a claim: {found}; there are no scores before to compare with."
     if judged.low is None or judged.high is None:
-        note = judged.note or found
-        return f"Runs without a claim. {note[:1].upper()}{note[1:]}."
+        return f"Runs without a claim. {sentence(judged.note or found)}"
     verdict = (judged.verdict or "no difference shown").capitalize()
     scores = f"{judged.before:.2f} \N{RIGHTWARDS ARROW} {judged.after:.2f}"
     interval = f"{judged.low:+.2f} to {judged.high:+.2f}"
