@@ -216,6 +216,14 @@ class Scorer:
                 labeled += int(np.count_nonzero(tile.labels))
         return Scores(tuple(counts), loss / max(labeled, 1))
 
+    def inputs(self) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]:
+        """Yield what the network is given, (c, 2k + 1, h, w), and the labels that its output has.
+
+        Labels are (1, h', w') and begin where the output begins.
+        """
+        for number, tile in enumerate(self._tiles):
+            yield self._input(number), tile.labels
+
     def _input(self, number: int) -> npt.NDArray[np.float32]:
         found = self._inputs.get(number)
         if found is None:

@@ -64,6 +64,8 @@ class TrainingDefaults(Settings):
         defaults there.
     balance_power : float
         How much rare classes weigh in the loss, see `training.weight_map.balance_weights`.
+    head_start : bool
+        Fit the last layer to what is annotated before the first step, see `training.linear_head`.
     """
 
     minutes: Annotated[float, Field(gt=0)]
@@ -71,10 +73,12 @@ class TrainingDefaults(Settings):
     loop: dict[str, Any] = Field(default_factory=dict)
     sampler: dict[str, Any] = Field(default_factory=dict)
     balance_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+    head_start: bool = False
 
 
 FINE_TUNE = TrainingDefaults(
     minutes=1,
+    head_start=True,
     loop={
         "optimizer": "adamw",
         "peak_rate": 5e-4,

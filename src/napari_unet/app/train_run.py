@@ -7,11 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
 # The first optimizer imports it, which takes a second: now, as imports count against no budget.
 import torch._dynamo
 
+from napari_unet.app.head_start import give_head_start
 from napari_unet.app.judge import Question, judge
 from napari_unet.app.preview import PREVIEW, predict_preview, preview_box, write_preview
 from napari_unet.app.run_folder import read_log
@@ -174,6 +176,9 @@ class TrainingRun:
         self.record = self.record.model_copy(update={"output_edge": edge})
         weights = self.ground.class_weights(defaults_of(self.job).balance_power)
         self.sampler = make_sampler(plan, self.ground, self.network, edge, weights)
+        several = np.count_nonzero(list(self.ground.annotated.values())) > 1
+        if defaults_of(self.job).head_start and several and not resume:
+            give_head_start(self.network, self.ground, weights, judging, self.job.seed)
         if not resume:
             update = {"seconds": self._seconds_for_steps()}
             self.record = self.record.model_copy(update=update)

@@ -1,0 +1,81 @@
+"""The first thing a fine-tuning does: the parent's last layer is fitted to the new labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from napari_unet.app.held_out import HeldOutLabels, Scorer
+from napari_unet.core.classes import FIRST_CLASS
+from napari_unet.core.tiling import slices_as_channels
+from napari_unet.training.linear_head import fit_head
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from napari_unet.app.train_ground import TrainingGround
+    from napari_unet.app.train_session import Network
+
+MAX_LABELS = 2**17
+"""Annotated pixels that the last layer is fitted to; more would only take longer."""
+
+
+def give_head_start(
+    network: Network,
+    ground: TrainingGround,
+    class_weights: Sequence[float],
+    pixels: int,
+    seed: int,
+) -> None:
+    """Fit the network's last layer to what may be learnt from; the body stays as it is.
+
+    Parameters
+    ----------
+    network : Network
+        Changed in place, and left in evaluation mode.
+    ground : TrainingGround
+        Held-out labels are not looked at.
+    class_weights : sequence of float
+        As in the loss.
+    pixels : int
+        Bound of what is read of the images.
+    seed : int
+        Decides which labels count where there are too many.
+    """
+    blocks = [
+        HeldOutLabels(image, part.train, box)
+        for image, part in zip(ground.images, ground.split.volumes, strict=False)
+        for box in part.train.block_boxes()
+    ]
+    scorer = Scorer(blocks, network.geometry, network.backend, len(ground.class_names))
+    net = network.net.eval()
+    features, labels = [], []
+    for image, truth in scorer.limited(pixels, seed).inputs():
+        found, classes = _labeled(network, image, truth)
+        features.append(found)
+        labels.append(classes)
+    x, y = torch.cat(features), torch.cat(labels)
+    if len(y) > MAX_LABELS:
+        chosen = np.random.default_rng(seed).permutation(len(y))[:MAX_LABELS]
+        x, y = x[torch.from_numpy(chosen)], y[torch.from_numpy(chosen)]
+    fit_head(net.head, x, y, class_weights)
+
+
+def _labeled(
+    network: Network, image: npt.NDArray[np.float32], truth: npt.NDArray[np.uint8]
+) -> tuple[Tensor, Tensor]:
+    """Return features (n, channels) and classes (n,) of the labeled pixels of a tile."""
+    device, (top, left) = network.backend.device, network.geometry.halo[-2:]
+    tensor = torch.from_numpy(slices_as_channels(image)[None]).to(device)
+    with torch.inference_mode():
+        found = network.net.features(tensor.contiguous(memory_format=torch.channels_last))[0]
+    if found.shape[-2:] == tensor.shape[-2:]:
+        found = found[:, top:, left:]
+    y, x = np.nonzero(truth[0])
+    classes = torch.from_numpy(truth[0, y, x].astype(np.int64) - FIRST_CLASS)
+    return found[:, y, x].T.float().cpu(), classes

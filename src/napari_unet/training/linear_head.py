@@ -1,0 +1,87 @@
+r"""The last layer alone, fitted at once to what is annotated.
+
+With the body fixed, a 1x1 convolution and softmax is a multinomial logistic regression: convex,
+with as many inputs as the body has features, and solved in a fraction of a second. Training all
+layers from there keeps more of the body than training them together with a last layer that is still
+wrong [1]_. It is also what teaches a new class in time: by gradient steps small enough for the
+body, its row would take hundreds of them to come up.
+
+References
+----------
+.. [1] A. Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+   Out-of-Distribution", ICLR 2022.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from napari_unet.errors import TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+MAX_ITERATIONS = 200
+"""Of the quasi-Newton method; a hundred are usual."""
+
+PULL = 10.0
+"""Weight of the squared distance from the first weights, beside the summed loss of all pixels.
+
+It decides where annotated pixels are silent: a single stroke changes little, thousands of pixels
+say what they want.
+"""
+
+
+def fit_head(
+    head: nn.Conv2d, features: Tensor, labels: Tensor, class_weights: Sequence[float] = ()
+) -> None:
+    """Change a last layer to what suits the features of annotated pixels best.
+
+    Parameters
+    ----------
+    head : torch.nn.Conv2d
+        1x1 convolution from features to classes, with a bias; changed in place.
+    features : Tensor
+        (n, channels) of n annotated pixels.
+    labels : Tensor
+        (n,) their classes, from 0.
+    class_weights : sequence of float
+        One weight per class in the loss; empty = all 1. They are normalized.
+
+    Raises
+    ------
+    TrainingError
+        If there is no pixel, shapes differ, or a feature is not finite.
+    """
+    weight, bias = head.weight, head.bias
+    if bias is None or features.shape != (len(labels), weight.shape[1]) or not len(labels):
+        raise TrainingError(
+            f"features of shape {tuple(features.shape)} and {len(labels)} labels do not fit a last "
+            f"layer of shape {tuple(weight.shape)}; give some annotated pixels"
+        )
+    if not bool(torch.isfinite(features).all()):
+        raise TrainingError("the network answers with NaN or infinity; check the gray values")
+    x, y = features.detach().double(), labels.long()
+    balance = torch.tensor(class_weights, dtype=torch.float64, device=x.device)
+    start = weight.detach().double().flatten(1), bias.detach().double()
+    change = [torch.zeros_like(part, requires_grad=True) for part in start]
+    solver = torch.optim.LBFGS(change, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
+
+    def loss() -> float:
+        solver.zero_grad()
+        logits = functional.linear(x, start[0] + change[0], start[1] + change[1])
+        error = functional.cross_entropy(logits, y, weight=balance if len(balance) else None)
+        total = error + PULL / len(y) * sum((part**2).sum() for part in change)
+        total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return float(total.detach())
+
+    solver.step(loss)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    with torch.no_grad():
+        weight.copy_((start[0] + change[0]).reshape(weight.shape))
+        bias.copy_(start[1] + change[1])

@@ -1,0 +1,66 @@
+"""The head start sees the features of every label that is learnt from, and of no other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tests.nets import lively_net
+
+from napari_unet.app import head_start
+from napari_unet.app.head_start import give_head_start
+from napari_unet.app.held_out import ImageInput
+from napari_unet.app.train_data import LabeledVolume, TrainingData
+from napari_unet.app.train_ground import OpenedData, TrainingGround
+from napari_unet.app.train_session import Network
+from napari_unet.core.annotation import Annotation
+from napari_unet.core.axes import VoxelSize
+from napari_unet.core.classes import ClassInfo
+from napari_unet.core.header import InputExpectation
+from napari_unet.core.normalization import Normalization
+from napari_unet.core.receptive import unet_geometry
+from napari_unet.inference.device import choose_backend
+from napari_unet.io.image import Selection, wrap_array
+from napari_unet.training.parts import Split, VolumeSplit
+
+if TYPE_CHECKING:
+    import pytest
+
+CLASSES = (ClassInfo(name="a", color="#000000"), ClassInfo(name="b", color="#ffffff"))
+SHAPE = (1, 100, 120)
+
+
+def test_features_are_those_under_the_labels(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = rng.normal(0, 1, SHAPE).astype(np.float32)
+    source = wrap_array(values, Selection(axes="zyx"))
+    image = ImageInput(source, Normalization(offset=(0.0,), scale=(1.0,)))
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[0, 33:37, 50:80], labels[0, 90, 3:9] = 1, 2
+    learnt, held = (Annotation.from_array(part, ("a", "b")) for part in (labels, labels * 0 + 2))
+    volume = LabeledVolume("x", source, learnt, None, VoxelSize(), {})
+    opened = OpenedData(TrainingData(CLASSES, [volume]), None)
+    split = Split((VolumeSplit(learnt, held, held),), (), (), 0, 0, "")
+    net, geometry = lively_net(3, norm="batch"), unet_geometry(2)
+    backend = choose_backend("cpu", threads=1)
+    network = Network(net, InputExpectation(channels=("x",)), geometry, backend, ("a", "b"))
+    seen: dict[str, Any] = {}
+
+    def keep(head: object, features: torch.Tensor, classes: torch.Tensor, _: object) -> None:
+        seen.update(head=head, features=features, classes=classes)
+
+    monkeypatch.setattr(head_start, "fit_head", keep)
+    give_head_start(network, TrainingGround(opened, [image], split), (), 10**9, 0)
+    halo = geometry.halo[1]
+    padded = np.pad(values[0], halo + 16, mode="reflect")[16:, 16:]
+    with torch.inference_mode():
+        edge = geometry.input_shape((1, 104, 120))[1:]
+        tensor = torch.from_numpy(padded[: edge[0], : edge[1]].copy())[None, None]
+        whole = net.features(tensor)[0, :, :100, :120]
+    at = labels[0] > 0
+    expected = np.sort(whole[:, at].numpy(), axis=1)
+    np.testing.assert_allclose(np.sort(seen["features"].T.numpy(), axis=1), expected, atol=1e-4)
+    assert np.bincount(seen["classes"].numpy()).tolist() == [120, 6]
+    assert seen["head"] is net.head

@@ -1,0 +1,66 @@
+"""Fitting the last layer alone is a logistic regression, and finds its minimum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+from torch import nn
+
+from napari_unet.errors import TrainingError
+from napari_unet.training.linear_head import PULL, fit_head
+
+CHANNELS, CLASSES, PIXELS = 3, 3, 60
+
+
+def problem() -> tuple[nn.Conv2d, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    head = nn.Conv2d(CHANNELS, CLASSES, 1)
+    with torch.no_grad():
+        head.weight.normal_(generator=generator)
+        head.bias.normal_(generator=generator)  # type: ignore[union-attr]
+    features = torch.randn(PIXELS, CHANNELS, generator=generator)
+    labels = torch.randint(CLASSES, (PIXELS,), generator=generator)
+    return head, features, labels
+
+
+def parameters(head: nn.Conv2d) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    assert head.bias is not None
+    parts = [head.weight.detach().flatten(), head.bias.detach()]
+    return torch.cat(parts).double().numpy()
+
+
+@pytest.mark.parametrize("weights", [(), (1.0, 5.0, 0.5)])
+def test_it_is_the_minimum_that_scipy_finds(weights: tuple[float, ...]) -> None:
+    head, features, labels = problem()
+    start = parameters(head)
+    x, y = features.double().numpy(), labels.numpy()
+    balance = np.array(weights or (1.0,) * CLASSES)[y]
+
+    def loss(flat: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+        w, b = flat[:-CLASSES].reshape(CLASSES, CHANNELS), flat[-CLASSES:]
+        logits = x @ w.T + b
+        error = logsumexp(logits, axis=1) - logits[np.arange(PIXELS), y]
+        return float(
+            (balance * error).sum() / balance.sum() + PULL / PIXELS * ((flat - start) ** 2).sum()
+        )
+
+    fit_head(head, features, labels, weights)
+    found = parameters(head)
+    best = minimize(loss, start, method="BFGS", options={"gtol": 1e-7})
+    assert loss(found) == pytest.approx(best.fun, abs=1e-6)
+    np.testing.assert_allclose(found, best.x, atol=2e-3)
+    assert loss(found) < loss(start) - 0.01
+
+
+def test_what_does_not_fit_is_refused_and_changes_nothing() -> None:
+    head, features, labels = problem()
+    before = parameters(head)
+    for wrong, given in ((features[:0], labels[:0]), (features[:, :2], labels)):
+        with pytest.raises(TrainingError, match="do not fit a last layer"):
+            fit_head(head, wrong, given)
+    with pytest.raises(TrainingError, match="NaN or infinity"):
+        fit_head(head, features * torch.nan, labels)
+    np.testing.assert_array_equal(parameters(head), before)
