@@ -199,7 +199,12 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     tmp_path: Path, files: dict[str, Any], cut: int
 ) -> None:
     parent = save_parent(tmp_path, "matrix", "disk")
-    options = {"parent": parent, "network": {}, "classes": ("matrix", "disk", "other")}
+    options: dict[str, Any] = {
+        "parent": parent,
+        "network": {},
+        "classes": ("matrix", "disk", "other"),
+        "loop": {"validate_every": 2, "save_every": 100},
+    }
     whole = run(job_of(tmp_path, files, **options))
     job = job_of(tmp_path, files, **options, output=str(tmp_path / "cut.safetensors"))
     folder = prepare_run_folder(job, resume=False)
