@@ -2,11 +2,12 @@
 
 ::
 
-    python recipes/nuclei.py recipes/nuclei.toml --data FOLDER --run RUN [--resume]
+    python recipes/nuclei.py recipes/nuclei.toml --data FOLDER --run RUN
+    python recipes/nuclei.py recipes/nuclei_refine.toml --data FOLDER --run RUN2 --start RUN/best.pt
 
 FOLDER holds ``index.csv``, ``images`` and ``labels``. RUN receives ``log.jsonl``, the checkpoint
 ``last.pt`` and the best averaged weights ``best.pt``, a state dict of
-`napari_unet.model.unet.UNet`.
+`napari_unet.model.unet.UNet`. An interrupted run goes on with ``--resume``.
 """
 
 from __future__ import annotations
@@ -98,11 +99,15 @@ def validation(
     return validate
 
 
-def run(config: Mapping[str, Any], data: Path, run_dir: Path, *, resume: bool) -> None:
-    """Train as `config` says and log to ``run_dir/log.jsonl``."""
+def run(
+    config: Mapping[str, Any], data: Path, run_dir: Path, *, start: Path | None, resume: bool
+) -> None:
+    """Train as `config` says, from the weights `start` if given; log to ``run_dir/log.jsonl``."""
     loop = LoopSettings.parse(config["loop"], source="[loop]")
     torch.manual_seed(loop.seed)
     net = UNet(**config["network"]).to(memory_format=torch.channels_last)
+    if start is not None:
+        net.load_state_dict(torch.load(start, map_location="cpu", weights_only=True))
     parts = split(read_index(data), config["data"]["seed"])
     settings = NucleiSettings.parse(config["sampler"], source="[sampler]")
     sampler = NucleiSampler(data, parts["train"], net.architecture.geometry(), settings)
@@ -115,7 +120,7 @@ def run(config: Mapping[str, Any], data: Path, run_dir: Path, *, resume: bool) -
         run_dir=run_dir,
         resume=resume,
     )
-    start, losses = time.monotonic(), []
+    began, losses = time.monotonic(), []
     with (run_dir / "log.jsonl").open("a" if resume else "w", encoding="utf-8") as log:
         head = {"event": "resumed" if resume else "started", "torch": torch.__version__}
         head |= {"threads": torch.get_num_threads(), "config": config}
@@ -125,7 +130,7 @@ def run(config: Mapping[str, Any], data: Path, run_dir: Path, *, resume: bool) -
             if isinstance(event, StepDone):
                 losses = [*losses, event.loss][-LOG_EVERY:]
             mean_loss = float(np.mean(losses)) if losses else 0.0
-            record = as_record(event, mean_loss, time.monotonic() - start)
+            record = as_record(event, mean_loss, time.monotonic() - began)
             if record is not None:
                 line = json.dumps(record)
                 log.write(line + "\n")
@@ -139,12 +144,13 @@ def main() -> None:
     parser.add_argument("config", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of index.csv")
     parser.add_argument("--run", type=Path, required=True, help="folder for log and checkpoints")
+    parser.add_argument("--start", type=Path, help="best.pt of an earlier run to start from")
     parser.add_argument("--resume", action="store_true", help="go on from RUN/last.pt")
     parser.add_argument("--threads", type=int, default=1, help="of torch; the result depends on it")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     config = tomllib.loads(options.config.read_text(encoding="utf-8"))
-    run(config, options.data, options.run, resume=options.resume)
+    run(config, options.data, options.run, start=options.start, resume=options.resume)
 
 
 if __name__ == "__main__":

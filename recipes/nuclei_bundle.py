@@ -2,7 +2,7 @@
 
 ::
 
-    python recipes/nuclei_bundle.py recipes/nuclei.toml --run RUN --data FOLDER [--output FILE]
+    python recipes/nuclei_bundle.py recipes/nuclei_refine.toml --run RUN2 --data FOLDER
 
 The file is written without scores, scored on the test images through the same job that the command
 line runs, and written again with its scores; the weights stay the same. All scores, also those that
@@ -22,8 +22,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import imageio.v3 as iio
 import numpy as np
-import tifffile
 import torch
 import zarr
 from nuclei_data import NucleiFile, read_image, read_index, read_objects, split
@@ -46,6 +46,11 @@ CLASSES = (
     ClassInfo(name="background", color="#404040"),
     ClassInfo(name="border", color="#ffb000"),
     ClassInfo(name="interior", color="#3a86c8"),
+)
+
+RECIPE = (
+    "recipes/nuclei.py recipes/nuclei.toml --threads {threads}, then with its best.pt as --start "
+    "{second}"
 )
 
 GROUPS = {"fluorescence": "dark_bg", "color": "color", "brightfield": "light_bg_grey"}
@@ -73,11 +78,11 @@ CONDITIONS = (
     "the scores of the images; `pooled`: all objects counted as if of one image"
 )
 
-CROPS = ("dark_bg", "dark_bg", "dark_bg", "dark_bg", "color", "color", "color", "light_bg_grey")
+CROPS = ("dark_bg", "dark_bg", "dark_bg", "color", "color", "light_bg_grey")
 """Kinds of the test images that become regression crops."""
 
-CROP_EDGE = 256
-CROP_LABEL_EDGE = 192
+CROP_EDGE = 192
+CROP_LABEL_EDGE = 160
 """Of the labeled middle of a crop; the rest is what the network sees around it."""
 
 
@@ -113,14 +118,14 @@ def make_header(
     )
 
 
-def probabilities_of(model: Path, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return probabilities (class, y, x) of an image (3, Y, X), from the job that users run."""
+def probabilities_of(model: Path, image: Path) -> npt.NDArray[np.float32]:
+    """Return probabilities (class, y, x) of an image file, from the job that users run."""
+    is_gray = iio.improps(image).shape[2:] == ()
     with tempfile.TemporaryDirectory() as folder:
-        file, out = Path(folder) / "image.tif", Path(folder) / "out.zarr"
-        tifffile.imwrite(file, image, photometric="minisblack", metadata={"axes": "CYX"})
+        out = Path(folder) / "out.zarr"
         job = SegmentJob(
-            input=str(file),
-            axes="cyx",
+            input=str(image),
+            channel=None if is_gray else "0,1,2",
             model=str(model),
             output=str(out),
             name="score",
@@ -130,8 +135,7 @@ def probabilities_of(model: Path, image: npt.NDArray[np.uint8]) -> npt.NDArray[n
         )
         for _ in run_job(job):
             pass
-        found = np.asarray(zarr.open_array(out / "probabilities/score/0", mode="r")[:])
-    return found.reshape(len(CLASSES), *image.shape[1:])
+        return np.asarray(zarr.open_array(out / "probabilities/score/0", mode="r")[:])
 
 
 def score_images(model: Path, data: Path, files: list[NucleiFile]) -> dict[str, list[ObjectScore]]:
@@ -139,7 +143,7 @@ def score_images(model: Path, data: Path, files: list[NucleiFile]) -> dict[str, 
     found: dict[str, list[ObjectScore]] = defaultdict(list)
     name_of = {kind: name for name, kind in GROUPS.items()}
     for file in files:
-        probabilities = probabilities_of(model, read_image(data, file.name))
+        probabilities = probabilities_of(model, data / "images" / f"{file.name}.png")
         objects = interior_instances(probabilities[1], probabilities[2])
         score = object_score(objects, read_objects(data, file.name))
         found["all"].append(score)
@@ -213,7 +217,7 @@ def main() -> None:
     config = tomllib.loads(options.config.read_text(encoding="utf-8"))
     with (options.run / "log.jsonl").open(encoding="utf-8") as log:
         threads = json.loads(log.readline())["threads"]
-    recipe = f"recipes/nuclei.py recipes/{options.config.name} --threads {threads}"
+    recipe = RECIPE.format(second=f"recipes/{options.config.name}", threads=threads)
     state = torch.load(options.run / "best.pt", map_location="cpu", weights_only=True)
     parts = split(read_index(options.data), config["data"]["seed"])
     save_model(options.output, state, make_header(config, recipe, parts, {}))

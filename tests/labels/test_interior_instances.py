@@ -68,9 +68,9 @@ def test_a_higher_seed_threshold_splits_more() -> None:
 
 def test_specks_are_left_out_and_numbers_have_no_gap() -> None:
     true = np.zeros((30, 30), int)
-    true[1:4, 1:4], true[10:20, 10:20], true[25:27, 2:7] = 1, 2, 3
+    true[1:6, 1:6], true[10:20, 10:20], true[23:28, 2:8] = 1, 2, 3
     border, interior = probabilities_of(true)
-    assert MIN_PIXELS == 10
+    assert MIN_PIXELS == 30, "25 pixels are a speck, 30 are none"
     found = interior_instances(border, interior)
     assert [np.unique(found[true == n]).tolist() for n in (1, 2, 3)] == [[0], [1], [2]]
     assert interior_instances(border, interior, min_pixels=0).max() == 3
