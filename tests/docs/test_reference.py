@@ -128,7 +128,8 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     """Return the commands of this program in a page's console blocks."""
-    lines = "\n".join(blocks(page, "console")).splitlines()
+    # A backslash at the end of a line goes on with the next one, as in a shell.
+    lines = "\n".join(blocks(page, "console")).replace("\\\n", " ").splitlines()
     return [line[2:] for line in lines if line.startswith("$ napari-unet ")]
 
 
