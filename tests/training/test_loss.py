@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_unet.errors import TrainingError
-from napari_unet.training.loss import DICE_SMOOTHING, segmentation_loss
+from napari_unet.training.loss import DICE_SMOOTHING, Rehearsed, segmentation_loss
 from napari_unet.training.weight_map import balance_weights, border_weights, pixel_weights
 
 
@@ -170,3 +170,71 @@ def test_balance_gives_each_class_the_same_share() -> None:
 def test_there_is_no_balance_of_nothing() -> None:
     with pytest.raises(TrainingError, match="paint some pixels"):
         balance_weights(np.zeros((4, 4), np.uint8), 2)
+
+
+def rehearsed_loss(
+    logits: np.ndarray, labels: np.ndarray, weight: np.ndarray, patches: list[int], new: list[int]
+) -> float:
+    """Return the first term, pixel by pixel: both kinds of patch apart, new classes right, too."""
+    sums = {True: [0.0, 0.0], False: [0.0, 0.0]}
+    for (n, y, x), label in np.ndenumerate(labels):
+        if label:
+            probabilities = np.exp(logits[n, :, y, x]) / np.exp(logits[n, :, y, x]).sum()
+            right = {label - 1} | set(new if n in patches else [])
+            error = -np.log(sum(probabilities[k] for k in right))
+            sums[n in patches][0] += weight[n, y, x] * error
+            sums[n in patches][1] += weight[n, y, x]
+    count = len(labels)
+    shares = {True: len(patches) / count, False: 1 - len(patches) / count}
+    return sum(shares[kind] * total / of for kind, (total, of) in sums.items() if of)
+
+
+def rehearsed(patches: list[int], new: list[int], shape: tuple[int, int]) -> Rehearsed:
+    chosen = torch.zeros(shape[0], dtype=torch.bool)
+    alternatives = torch.zeros(shape, dtype=torch.bool)
+    for n in patches:
+        chosen[n] = True
+        alternatives[n, new] = True
+    return Rehearsed(chosen, alternatives)
+
+
+@pytest.mark.parametrize("patches", [[], [1], [0, 2], [0, 1, 2]])
+@pytest.mark.parametrize("new", [[], [2], [0, 3]])
+@pytest.mark.parametrize("dice_weight", [0.0, 0.7])
+def test_a_rehearsed_pixel_may_be_a_class_that_its_labels_do_not_know(
+    rng: np.random.Generator, patches: list[int], new: list[int], dice_weight: float
+) -> None:
+    values, labels = rng.normal(size=(3, 4, 5, 6)), rng.integers(0, 5, (3, 5, 6))
+    of_class, of_pixel = np.array([0.5, 1.0, 3.0, 0.2]), rng.random((3, 5, 6))
+    weight = np.where(labels > 0, of_class[labels - 1] * of_pixel, 0)
+    others = [n for n in range(3) if n not in patches]
+    expected = rehearsed_loss(values, labels, weight, patches, new)
+    if dice_weight and others:
+        part = values[others], labels[others], weight[others]
+        expected += defined_loss(*part, dice_weight) - defined_loss(*part, 0.0)
+    loss = segmentation_loss(
+        torch.from_numpy(values),
+        torch.from_numpy(labels),
+        class_weights=torch.from_numpy(of_class),
+        pixel_weights=torch.from_numpy(of_pixel),
+        dice_weight=dice_weight,
+        rehearsed=rehearsed(patches, new, (3, 4)),
+    )
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_rehearsal_never_pushes_a_new_class_away(logits: torch.Tensor) -> None:
+    labels = torch.ones(2, 5, 6, dtype=torch.long)
+    loss = segmentation_loss(logits, labels, rehearsed=rehearsed([0, 1], [2], (2, 3)))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert (gradient[:, 1] > 0).all()
+    assert (gradient[:, 2] < 0).all()
+
+
+def test_a_dense_crop_does_not_outweigh_the_strokes_beside_it(logits: torch.Tensor) -> None:
+    labels = torch.ones(2, 5, 6, dtype=torch.long)
+    labels[0] = 0
+    labels[0, 2, 3] = 2
+    both = segmentation_loss(logits, labels, rehearsed=rehearsed([1], [], (2, 3)))
+    parts = [segmentation_loss(logits[k : k + 1], labels[k : k + 1]) for k in (0, 1)]
+    assert both.item() == pytest.approx(sum(p.item() for p in parts) / 2, rel=1e-5)

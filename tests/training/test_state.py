@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from napari_unet.errors import ConfigError
 from napari_unet.training.events import StepDone, Stopped
 from napari_unet.training.loop import LoopSettings, train
+from napari_unet.training.loss import Rehearsed
 from napari_unet.training.sampler import Batch
 from napari_unet.training.state import TrainingState
 
@@ -58,6 +61,17 @@ def test_anchor_and_head_rate_equal_the_recurrence(anchor_weight: float, factor:
         body += pull * (body_0 - body) - 0.5 * gradient
     assert net.head.weight.detach().numpy()[:, 0] == pytest.approx(head, abs=1e-5)
     assert net.body.detach().numpy() == pytest.approx(body, abs=1e-5)
+
+
+def test_a_rehearsed_pixel_that_may_be_anything_teaches_nothing() -> None:
+    patches = torch.tensor([True])
+    for alternatives, is_taught in ([[False, True]], True), ([[True, True]], False):
+        old = Rehearsed(patches, torch.tensor(alternatives))
+        net = Offsets()
+        settings = LoopSettings.parse(PLAIN | {"steps": 1}, source="test")
+        list(train(net, lambda rng, old=old: replace(draw(rng), rehearsed=old), settings))
+        moved = not torch.allclose(net.body, Offsets().body)
+        assert moved == is_taught
 
 
 def test_without_a_body_there_is_no_head_rate() -> None:

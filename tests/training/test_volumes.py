@@ -407,3 +407,54 @@ def test_what_does_not_fit_is_refused(rng: np.random.Generator) -> None:
     )
     with pytest.raises(TrainingError, match="one weight per pixel"):
         VolumeSampler([wrong], GEOMETRY, settings()).draw(rng)
+
+
+def pair_of(new: int, old: int, **options: Any) -> list[AnnotatedVolume]:
+    """Return a volume with so many pixels to learn from, of class 1, and a rehearsed one of 2."""
+    labels = np.zeros((2, 1, 60, 60), np.uint8)
+    labels[0].flat[:new] = 1
+    labels[1].flat[:old] = 2
+    image = np.zeros((1, 60, 60), np.float32)
+    return [volume(image, labels[0]), volume(image, labels[1], alternatives=(3,), **options)]
+
+
+@pytest.mark.parametrize(("new", "old"), [(1, 3600), (3600, 1), (50, 50)])
+def test_the_share_of_rehearsal_does_not_depend_on_counts(
+    rng: np.random.Generator, new: int, old: int
+) -> None:
+    sampler = VolumeSampler(pair_of(new, old), GEOMETRY, settings(rehearsal_share=0.3))
+    numbers = [sampler.draw_anchor(rng)[0] for _ in range(2000)]
+    # 5 standard deviations of a binomial count
+    assert abs(np.mean(numbers) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 2000)
+
+
+def test_a_batch_says_which_patches_are_rehearsed(rng: np.random.Generator) -> None:
+    drawn = settings(rehearsal_share=0.5, batch_size=8)
+    sampler = VolumeSampler(pair_of(900, 900), GEOMETRY, drawn)
+    batch = sampler.draw(rng)
+    assert batch.rehearsed is not None
+    is_old = (batch.labels == 2).flatten(1).any(1)
+    assert 0 < int(is_old.sum()) < 8
+    assert not (batch.labels == 1).flatten(1).any(1)[is_old].any()
+    assert torch.equal(batch.rehearsed.patches, is_old)
+    expected = is_old[:, None] & torch.tensor([False, False, True])
+    assert torch.equal(batch.rehearsed.alternatives, expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_without_rehearsal_everything_is_as_before(share: float) -> None:
+    """A share of nothing, or of none, changes no patch."""
+    learnt = pair_of(900, 900)[0]
+    plain = VolumeSampler([learnt], GEOMETRY, settings()).draw(np.random.default_rng(1))
+    volumes = [learnt] if share else pair_of(900, 900)
+    sampler = VolumeSampler(volumes, GEOMETRY, settings(rehearsal_share=share))
+    batch = sampler.draw(np.random.default_rng(1))
+    assert batch.rehearsed is None
+    assert torch.equal(batch.image, plain.image)
+    assert torch.equal(batch.labels, plain.labels)
+
+
+@pytest.mark.parametrize("label", [0, 4])
+def test_alternatives_that_are_no_classes_are_refused(label: int) -> None:
+    with pytest.raises(TrainingError, match="give some of 1 to 3"):
+        one_pixel((1, 9, 9), (0, 4, 4), alternatives=(1, label))

@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from napari_unet.errors import TrainingError
+from napari_unet.training.loss import pixel_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,11 @@ say what they want.
 
 
 def fit_head(
-    head: nn.Conv2d, features: Tensor, labels: Tensor, class_weights: Sequence[float] = ()
+    head: nn.Conv2d,
+    features: Tensor,
+    labels: Tensor,
+    class_weights: Sequence[float] = (),
+    alternatives: Tensor | None = None,
 ) -> None:
     """Change a last layer to what suits the features of annotated pixels best.
 
@@ -53,6 +58,8 @@ def fit_head(
         (n,) their classes, from 0.
     class_weights : sequence of float
         One weight per class in the loss; empty = all 1. They are normalized.
+    alternatives : Tensor, optional
+        (n, classes) bool: what each pixel may be instead of its class; None = nothing.
 
     Raises
     ------
@@ -68,7 +75,8 @@ def fit_head(
     if not bool(torch.isfinite(features).all()):
         raise TrainingError("the network answers with NaN or infinity; check the gray values")
     x, y = features.detach().double(), labels.long()
-    balance = torch.tensor(class_weights, dtype=torch.float64, device=x.device)
+    weights = class_weights or [1.0] * len(weight)
+    balance = torch.tensor(weights, dtype=torch.float64, device=x.device)[y]
     start = weight.detach().double().flatten(1), bias.detach().double()
     change = [torch.zeros_like(part, requires_grad=True) for part in start]
     solver = torch.optim.LBFGS(change, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
@@ -76,7 +84,7 @@ def fit_head(
     def loss() -> float:
         solver.zero_grad()
         logits = functional.linear(x, start[0] + change[0], start[1] + change[1])
-        error = functional.cross_entropy(logits, y, weight=balance if len(balance) else None)
+        error = pixel_losses(logits, y, alternatives) @ balance / balance.sum()
         total = error + PULL / len(y) * sum((part**2).sum() for part in change)
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return float(total.detach())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +18,27 @@ DICE_SMOOTHING = 1e-5
 """Added to numerator and denominator of Dice; far below the weight of one labeled pixel."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Rehearsed:
+    """Which patches of a batch come from what a parent learned from, and what these leave open.
+
+    Parameters
+    ----------
+    patches : Tensor
+        (N,) bool.
+    alternatives : Tensor
+        (N, K) bool: classes that the labels of a patch do not know. Where such a patch has the
+        label k, the truth is k or one of these. False in all other patches.
+    """
+
+    patches: Tensor
+    alternatives: Tensor
+
+    def to(self, device: torch.device) -> Rehearsed:
+        """Return the same on a device."""
+        return Rehearsed(self.patches.to(device), self.alternatives.to(device))
+
+
 def segmentation_loss(
     logits: Tensor,
     labels: Tensor,
@@ -24,8 +46,9 @@ def segmentation_loss(
     class_weights: Tensor | None = None,
     pixel_weights: Tensor | None = None,
     dice_weight: float = 0.0,
+    rehearsed: Rehearsed | None = None,
 ) -> Tensor:
-    r"""Return cross-entropy plus soft Dice: here map, class balance and ignoring meet.
+    r"""Return cross-entropy plus soft Dice: here map, balance, ignoring and rehearsal meet.
 
     Every pixel x has one weight, for both terms:
 
@@ -43,6 +66,18 @@ def segmentation_loss(
     whose labels have weight. For the paper's sum w_c + w_0 exp(...), give the map of
     `napari_unet.training.weight_map.pixel_weights` and no class weights.
 
+    With rehearsed patches, :math:`p_{l(x)}` in the first term is the probability of all that x may
+    be, the sum over the label and the alternatives A_n of its patch n, and the first term is taken
+    of the rehearsed patches (R) and of the others (U) apart, each with its share of the patches:
+
+    .. math::
+
+        E = -\sum_{G \in \{R, U\}} \frac{|G|}{N} \frac{\sum_{x \in G} w(x) \log
+        \sum_{k \in \{l(x)\} \cup A_n} p_k(x)}{\sum_{x \in G} w(x)} + ...
+
+    A crop that is labeled everywhere would else outweigh the strokes beside it. The second term is
+    that of the other patches only: a class that labels leave open has no overlap to measure.
+
     Parameters
     ----------
     logits : Tensor
@@ -55,6 +90,8 @@ def segmentation_loss(
         (N, H, W) weights of the pixels, not negative.
     dice_weight : float
         The factor of the second term.
+    rehearsed : Rehearsed, optional
+        Which patches are rehearsed; None = none.
 
     Returns
     -------
@@ -73,10 +110,35 @@ def segmentation_loss(
     .. [2] Milletari et al. 2016, V-Net, sec. 3; without the squares in the denominator.
     """
     target, weight = _target_and_weight(logits, labels, class_weights, pixel_weights)
-    loss = _cross_entropy(logits, target, weight)
+    logits = logits.float()
+    if rehearsed is None:
+        loss = _weighted_mean(pixel_losses(logits, target), weight)
+    else:
+        loss = _mean_of_both(logits, target, weight, rehearsed)
+        weight = weight * ~rehearsed.patches[:, None, None]
     if dice_weight:
         loss = loss + dice_weight * _soft_dice(logits, target, weight)
     return loss
+
+
+def pixel_losses(logits: Tensor, target: Tensor, alternatives: Tensor | None = None) -> Tensor:
+    """Return minus the logarithm of the probability of what each pixel may be.
+
+    Parameters
+    ----------
+    logits : Tensor
+        (N, K, ...).
+    target : Tensor
+        (N, ...) classes from 0.
+    alternatives : Tensor, optional
+        (N, K) bool: what the pixels of a patch may be instead. None = nothing: cross-entropy.
+    """
+    if alternatives is None:
+        return functional.cross_entropy(logits, target, reduction="none")
+    open_to = alternatives.reshape(*alternatives.shape, *[1] * (logits.ndim - 2))
+    possible = torch.zeros_like(logits, dtype=torch.bool).scatter(1, target.unsqueeze(1), True)
+    allowed = logits.masked_fill(~(possible | open_to), -torch.inf)
+    return logits.logsumexp(1) - allowed.logsumexp(1)
 
 
 def _target_and_weight(
@@ -104,8 +166,16 @@ def _target_and_weight(
     return target, weight
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    loss = functional.cross_entropy(logits.float(), target, reduction="none")
+def _mean_of_both(logits: Tensor, target: Tensor, weight: Tensor, rehearsed: Rehearsed) -> Tensor:
+    loss = pixel_losses(logits, target, rehearsed.alternatives)
+    parts = [
+        group.float().mean() * _weighted_mean(loss, weight * group[:, None, None])
+        for group in (rehearsed.patches, ~rehearsed.patches)
+    ]
+    return parts[0] + parts[1]
+
+
+def _weighted_mean(loss: Tensor, weight: Tensor) -> Tensor:
     # An infinite loss on a pixel that does not count must not turn the sum into 0 * inf.
     loss = torch.where(weight > 0, loss, torch.zeros_like(loss))
     return (loss * weight).sum() / weight.sum().clamp_min(torch.finfo(loss.dtype).tiny)
@@ -113,7 +183,7 @@ def _cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 def _soft_dice(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     # Before the softmax, or an infinite logit of a pixel that does not count spoils the gradient.
-    counted = torch.where(weight.unsqueeze(1) > 0, logits.float(), 0.0)
+    counted = torch.where(weight.unsqueeze(1) > 0, logits, 0.0)
     weighted = counted.softmax(1) * weight.unsqueeze(1)
     of_pixel = weighted.gather(1, target.unsqueeze(1)).squeeze(1)
     classes = logits.shape[1]

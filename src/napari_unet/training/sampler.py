@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.boxes import Shape
     from napari_unet.core.receptive import NetGeometry
+    from napari_unet.training.loss import Rehearsed
 
 
 class SamplerSettings(AugmentationSettings):
@@ -96,11 +97,14 @@ class Batch:
         (N, h, w) int64; h = H - 2 * halo.
     weights : Tensor or None
         (N, h, w) float32.
+    rehearsed : Rehearsed or None
+        Which patches are rehearsed; None = none.
     """
 
     image: Tensor
     labels: Tensor
     weights: Tensor | None
+    rehearsed: Rehearsed | None = None
 
 
 def stack_patches(patches: Sequence[Patch], *, weighted: bool) -> Batch:

@@ -161,6 +161,7 @@ class TrainingState:
             class_weights=weights if len(weights) else None,
             pixel_weights=None if batch.weights is None else batch.weights.to(device),
             dice_weight=settings.dice_weight,
+            rehearsed=None if batch.rehearsed is None else batch.rehearsed.to(device),
         )
 
     def _descend(self, loss: Tensor, rate: float) -> bool:

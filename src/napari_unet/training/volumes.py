@@ -18,7 +18,7 @@ however few there are, and no more of the volume is read than this patch needs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ from napari_unet.core.classes import FIRST_CLASS, UNLABELED
 from napari_unet.core.normalization import normalize
 from napari_unet.errors import TrainingError
 from napari_unet.training.annotated_pixels import AnnotatedPixels
+from napari_unet.training.loss import Rehearsed
 from napari_unet.training.patches import Crop, Patch, PatchFrame, cut_patch
 from napari_unet.training.sampler import Batch, SamplerSettings, normalize_shares, stack_patches
 
@@ -79,10 +80,14 @@ class VolumeSamplerSettings(SamplerSettings):
         How much rare classes are favored: a class with n annotated pixels is drawn in proportion
         to ``n ** (1 - rare_power)``, and a volume likewise. 0 = every pixel is as likely as any
         other, 1 = every class is.
+    rehearsal_share : float
+        Probability that a patch comes from a rehearsed volume, where there are some, however much
+        is annotated there and elsewhere.
     """
 
     geometric: GeometricSettings = GeometricSettings(scale_sigma=0.1)
     rare_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+    rehearsal_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,6 +107,10 @@ class AnnotatedVolume:
     pixel_weights : callable, optional
         Returns the weights in the loss, (1, y, x) float32, of a box of one slice inside the
         volume. None = all 1.
+    alternatives : tuple of int, optional
+        None = what is to be learnt. Else the volume is rehearsed: it is of what a parent learned
+        from, and these are the classes, from 1, that its labels do not know, so that each of its
+        pixels may be one of them instead.
 
     Raises
     ------
@@ -116,6 +125,12 @@ class AnnotatedVolume:
     normalization: Normalization
     share: float = 1.0
     pixel_weights: PixelWeights | None = None
+    alternatives: tuple[int, ...] | None = None
+
+    @property
+    def is_rehearsed(self) -> bool:
+        """Whether it is of what a parent learned from."""
+        return self.alternatives is not None
 
     def __post_init__(self) -> None:
         name, shape = self.source.name, self.source.shape
@@ -131,6 +146,12 @@ class AnnotatedVolume:
                 f"{self.source.num_channels}; give one offset and scale per channel"
             )
         self.annotation.check_annotated()
+        classes = len(self.annotation.class_names)
+        if not set(self.alternatives or ()) <= set(range(FIRST_CLASS, classes + FIRST_CLASS)):
+            raise TrainingError(
+                f"the alternatives {self.alternatives} to the labels of {name} are not all "
+                f"classes; give some of {FIRST_CLASS} to {classes}"
+            )
 
 
 class VolumeSampler:
@@ -180,16 +201,26 @@ class VolumeSampler:
         self._pixels = [AnnotatedPixels(volume.annotation) for volume in volumes]
         power = 1 - settings.rare_power
         totals = [float(pixels.counts.sum()) ** power for pixels in self._pixels]
-        shares = normalize_shares([volume.share for volume in volumes], "volumes")
-        self._volume_shares = shares * totals / (shares * totals).sum()
+        self._volume_shares = _volume_shares(volumes, totals, settings.rehearsal_share)
         self._class_shares = [_class_shares(pixels.counts, power) for pixels in self._pixels]
         self._check_alike()
         self._weighted = any(volume.pixel_weights is not None for volume in volumes)
+        names = self.volumes[0].annotation.class_names
+        self._alternatives = torch.zeros((len(volumes), len(names)), dtype=torch.bool)
+        for number, volume in enumerate(volumes):
+            for label in volume.alternatives or ():
+                self._alternatives[number, label - FIRST_CLASS] = True
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Return the next batch, on the device of the sampler."""
-        patches = [self._draw_patch(Chance.spawned(rng)) for _ in range(self.settings.batch_size)]
-        return stack_patches(patches, weighted=self._weighted)
+        drawn = [self._draw_patch(Chance.spawned(rng)) for _ in range(self.settings.batch_size)]
+        batch = stack_patches([patch for patch, _ in drawn], weighted=self._weighted)
+        numbers = [number for _, number in drawn]
+        rehearsed = torch.tensor([self.volumes[number].is_rehearsed for number in numbers])
+        if not rehearsed.any():
+            return batch
+        found = Rehearsed(rehearsed, self._alternatives[numbers]).to(self.device)
+        return replace(batch, rehearsed=found)
 
     def draw_anchor(self, rng: np.random.Generator) -> tuple[int, Pixel]:
         """Return the number of a volume and the annotated pixel (z, y, x) that a patch will hold.
@@ -203,7 +234,8 @@ class VolumeSampler:
         count = int(pixels.counts[label - FIRST_CLASS])
         return number, pixels.locate(label, int(rng.integers(count)))
 
-    def _draw_patch(self, chance: Chance) -> Patch:
+    def _draw_patch(self, chance: Chance) -> tuple[Patch, int]:
+        """Return a patch and the number of its volume."""
         moved = draw_coordinates(
             self.frame.input_shape, (0, 0), chance, self.settings.geometric, self.device
         )
@@ -215,7 +247,7 @@ class VolumeSampler:
             # the place is drawn again, so that the other changes do not depend on it.
             if is_labeled:
                 break
-        return cut_patch(crop, coordinates, self.frame, chance, self.settings)
+        return cut_patch(crop, coordinates, self.frame, chance, self.settings), number
 
     def _place(
         self, moved: Tensor, anchor: Pixel, shape: Sequence[int], rng: np.random.Generator
@@ -280,6 +312,22 @@ class VolumeSampler:
                     f"and {first.source.num_channels}; give volumes with the same classes, in the "
                     "same order, and the same channels"
                 )
+
+
+def _volume_shares(
+    volumes: Sequence[AnnotatedVolume], totals: Sequence[float], rehearsal_share: float
+) -> npt.NDArray[np.float64]:
+    """Return the probability of each volume; rehearsed ones have a fixed part of it together."""
+    rehearsed = np.array([volume.is_rehearsed for volume in volumes], dtype=bool)
+    groups = [np.flatnonzero(~rehearsed), np.flatnonzero(rehearsed)]
+    parts = (1 - rehearsal_share, rehearsal_share) if all(map(len, groups)) else (1.0, 1.0)
+    result = np.zeros(len(volumes))
+    for group, part in zip(groups, parts, strict=True):
+        if len(group) or not len(volumes):
+            shares = normalize_shares([volumes[int(k)].share for k in group], "volumes")
+            weights = shares * np.array(totals)[group]
+            result[group] = part * weights / weights.sum()
+    return result
 
 
 def _class_shares(counts: npt.NDArray[np.int64], power: float) -> npt.NDArray[np.float64]:
