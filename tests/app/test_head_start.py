@@ -1,4 +1,4 @@
-"""The head start sees the features of every label that is learnt from, and of no other."""
+"""The head start sees the features of the labels that are learnt from, and of no other."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from tests.nets import lively_net
 
 from napari_unet.app import head_start
 from napari_unet.app.head_start import give_head_start
-from napari_unet.app.held_out import ImageInput
+from napari_unet.app.held_out import HeldOutLabels, ImageInput
+from napari_unet.app.rehearsal import Rehearsal
 from napari_unet.app.train_data import LabeledVolume, TrainingData
 from napari_unet.app.train_ground import OpenedData, TrainingGround
 from napari_unet.app.train_session import Network
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.axes import VoxelSize
+from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation
 from napari_unet.core.normalization import Normalization
@@ -48,7 +50,7 @@ def test_features_are_those_under_the_labels(
     network = Network(net, InputExpectation(channels=("x",)), geometry, backend, ("a", "b"))
     seen: dict[str, Any] = {}
 
-    def keep(head: object, features: torch.Tensor, classes: torch.Tensor, _: object) -> None:
+    def keep(head: object, features: torch.Tensor, classes: torch.Tensor, *_: object) -> None:
         seen.update(head=head, features=features, classes=classes)
 
     monkeypatch.setattr(head_start, "fit_head", keep)
@@ -64,3 +66,32 @@ def test_features_are_those_under_the_labels(
     np.testing.assert_allclose(np.sort(seen["features"].T.numpy(), axis=1), expected, atol=1e-4)
     assert np.bincount(seen["classes"].numpy()).tolist() == [120, 6]
     assert seen["head"] is net.head
+
+
+def test_rehearsed_labels_are_a_share_of_what_it_is_fitted_to(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = rng.normal(0, 1, SHAPE).astype(np.float32)
+    source = wrap_array(values, Selection(axes="zyx"))
+    image = ImageInput(source, Normalization(offset=(0.0,), scale=(1.0,)))
+    labels, names = np.zeros(SHAPE, np.uint8), ("a", "b")
+    labels[0, 33:37, 50:80] = 1
+    learnt = Annotation.from_array(labels, names)
+    dense = Annotation.from_array(np.full(SHAPE, 2, np.uint8), names)
+    volume = LabeledVolume("x", source, learnt, None, VoxelSize(), {})
+    opened = OpenedData(TrainingData(CLASSES, [volume]), None)
+    nothing = Annotation(SHAPE, names)
+    split = Split((VolumeSplit(learnt, nothing, nothing),), (), (), 0, 0, "")
+    crops = (HeldOutLabels(image, dense, Box.of_shape(SHAPE)),)
+    ground = TrainingGround(opened, [image], split, Rehearsal(crops, (1,), 0.25, ""))
+    backend = choose_backend("cpu", threads=1)
+    network = Network(
+        lively_net(3), InputExpectation(channels=("x",)), unet_geometry(2), backend, ()
+    )
+    seen: list[Any] = []
+    monkeypatch.setattr(head_start, "fit_head", lambda *given: seen.extend(given))
+    give_head_start(network, ground, (), 10**9, 0)
+    _, features, classes, _, alternatives = seen
+    assert len(features) == len(classes) == 160
+    assert np.bincount(classes.numpy()).tolist() == [120, 40]
+    assert torch.equal(alternatives, torch.stack([classes == 1, torch.zeros(160) > 0], dim=1))

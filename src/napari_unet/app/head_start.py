@@ -1,7 +1,11 @@
-"""The first thing a fine-tuning does: the parent's last layer is fitted to the new labels."""
+"""The first thing a fine-tuning does: the parent's last layer is fitted to the new labels.
+
+And to what is rehearsed: features of another tissue alone would pull it away from the old one.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,23 +51,45 @@ def give_head_start(
     seed : int
         Decides which labels count where there are too many.
     """
-    blocks = [
+    new = [
         HeldOutLabels(image, part.train, box)
         for image, part in zip(ground.images, ground.split.volumes, strict=False)
         for box in part.train.block_boxes()
     ]
+    chance = np.random.default_rng(seed)
+    x, y = _features(network, ground, new, (pixels, seed))
+    x, y = _drawn(x, y, MAX_LABELS, chance)
+    alternatives, rehearsal = None, ground.rehearsal
+    if rehearsal is not None:
+        old_x, old_y = _features(network, ground, rehearsal.crops, (pixels, seed))
+        wanted = math.ceil(len(y) * rehearsal.share / (1 - rehearsal.share))
+        old_x, old_y = _drawn(old_x, old_y, wanted, chance)
+        alternatives = torch.zeros((len(y) + len(old_y), len(ground.class_names)), dtype=torch.bool)
+        for label in rehearsal.alternatives:
+            alternatives[len(y) :, label - FIRST_CLASS] = True
+        x, y = torch.cat([x, old_x]), torch.cat([y, old_y])
+    fit_head(network.net.head, x, y, class_weights, alternatives)
+
+
+def _features(
+    network: Network,
+    ground: TrainingGround,
+    blocks: Sequence[HeldOutLabels],
+    limit: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """Return features (n, channels) and classes (n,) of labels; `limit`: pixels, and a seed."""
+    network.net.eval()
     scorer = Scorer(blocks, network.geometry, network.backend, len(ground.class_names))
-    net = network.net.eval()
-    features, labels = [], []
-    for image, truth in scorer.limited(pixels, seed).inputs():
-        found, classes = _labeled(network, image, truth)
-        features.append(found)
-        labels.append(classes)
-    x, y = torch.cat(features), torch.cat(labels)
-    if len(y) > MAX_LABELS:
-        chosen = np.random.default_rng(seed).permutation(len(y))[:MAX_LABELS]
-        x, y = x[torch.from_numpy(chosen)], y[torch.from_numpy(chosen)]
-    fit_head(net.head, x, y, class_weights)
+    found = [_labeled(network, *tile) for tile in scorer.limited(*limit).inputs()]
+    return torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
+
+
+def _drawn(x: Tensor, y: Tensor, count: int, chance: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Return so many of them at most, drawn at random."""
+    if len(y) <= count:
+        return x, y
+    chosen = torch.from_numpy(chance.permutation(len(y))[:count])
+    return x[chosen], y[chosen]
 
 
 def _labeled(

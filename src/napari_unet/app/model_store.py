@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pydantic import TypeAdapter, ValidationError
 
 from napari_unet.app.models import (
+    COMPANION_SUFFIXES,
     SHARED_FOLDERS,
     SUFFIX,
     find_model,
@@ -175,6 +176,10 @@ def check_new_name(name: str, *, instead_of: str | None = None) -> None:
             f"{name!r} cannot be a model's name; use at most 64 letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit"
         ) from error
+    if f"{name}{SUFFIX}".endswith(COMPANION_SUFFIXES):
+        raise ConfigError(
+            f"{name!r} would be taken for a file of crops beside a model; choose another name"
+        )
     for origin, path in model_files():
         is_renamed = origin == "own" and path.stem == instead_of and path.stem != name
         if path.stem.casefold() == name.casefold() and not is_renamed:

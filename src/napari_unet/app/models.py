@@ -26,6 +26,12 @@ SUFFIX = ".safetensors"
 CROPS_SUFFIX = ".crops.safetensors"
 """What files of regression crops end in; they lie beside models and are none."""
 
+REHEARSAL_SUFFIX = ".rehearsal.safetensors"
+"""What files of rehearsal crops end in; the same holds for them."""
+
+COMPANION_SUFFIXES = (CROPS_SUFFIX, REHEARSAL_SUFFIX)
+"""Of all files that lie beside models and are none."""
+
 DEFAULT_MODEL = "em-membranes"
 """The bundled model for electron microscopy."""
 
@@ -194,7 +200,7 @@ def _files_in(folder: Path) -> list[Path]:
         found = [path for path in folder.iterdir() if path.suffix == SUFFIX]
     except OSError:
         return []
-    return sorted(path for path in found if not path.name.endswith(CROPS_SUFFIX))
+    return sorted(path for path in found if not path.name.endswith(COMPANION_SUFFIXES))
 
 
 def _can_be_listed(folder: Path) -> bool:

@@ -86,7 +86,10 @@ FINE_TUNE = TrainingDefaults(
         "average_decay": 0.98,  # a minute on two cores has about 200 steps
         "freeze_norm_from": 0.0,  # a few strokes are too little to measure statistics on
     },
-    sampler={"geometric": {"free_share": 0.5, "scale_sigma": 0.1}},
+    sampler={
+        "geometric": {"free_share": 0.5, "scale_sigma": 0.1},
+        "rehearsal_share": 0.25,
+    },
 )
 """From a parent, on few strokes."""
 
@@ -182,6 +185,17 @@ def sampler_settings(job: TrainJob, output_edge: int) -> VolumeSamplerSettings:
     """
     values = merged(merged({"output_edge": output_edge}, defaults_of(job).sampler), job.sampler)
     return VolumeSamplerSettings.parse(values, source="sampler settings")
+
+
+def rehearsal_share(job: TrainJob) -> float:
+    """Return the probability that a patch is one of the parent's, where the parent brings some.
+
+    Raises
+    ------
+    ConfigError
+        If a setting of the sampler does not exist or cannot be used.
+    """
+    return sampler_settings(job, OUTPUT_EDGE).rehearsal_share
 
 
 def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:

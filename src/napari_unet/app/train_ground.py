@@ -21,6 +21,9 @@ from napari_unet.training.weight_map import balance_counts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy.typing as npt
+
+    from napari_unet.app.rehearsal import Rehearsal
     from napari_unet.core.header import ModelHeader
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.core.train_job import TrainJob
@@ -119,11 +122,14 @@ class TrainingGround:
         Of every volume.
     split : Split
         Who may look at which labels.
+    rehearsal : Rehearsal or None
+        What of the parent's labels is learnt again; None = nothing.
     """
 
     opened: OpenedData
     images: list[ImageInput]
     split: Split
+    rehearsal: Rehearsal | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -146,8 +152,11 @@ class TrainingGround:
         return [HeldOutLabels(self.images[b.volume], b.annotation, b.box) for b in blocks]
 
     def class_weights(self, power: float) -> tuple[float, ...]:
-        """Return the weight of each class in the loss."""
-        weights = balance_counts(list(self.annotated.values()), power=power)
+        """Return the weight of each class in the loss: by how often its labels are drawn."""
+        counts: npt.ArrayLike = list(self.annotated.values())
+        if self.rehearsal is not None:
+            counts = self.rehearsal.mixed_counts(list(self.annotated.values()))
+        weights = balance_counts(counts, power=power)
         return tuple(float(weight) for weight in weights)
 
     @property
@@ -180,6 +189,8 @@ class TrainingGround:
                     image.source, annotation, image.normalization, pixel_weights=weights
                 )
             )
+        if self.rehearsal is not None:
+            result += self.rehearsal.volumes(class_weights if self.weighs_gaps else None)
         return result
 
     def check_learnable(self, parent_names: Sequence[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from napari_unet.app.model_store import check_new_name
-from napari_unet.app.models import CROPS_SUFFIX, SUFFIX, find_model, own_models_folder
+from napari_unet.app.models import COMPANION_SUFFIXES, SUFFIX, find_model, own_models_folder
 from napari_unet.app.run_folder import run_folder
 from napari_unet.app.train_defaults import budget_of
 from napari_unet.core.header import ModelName
@@ -28,11 +28,15 @@ RECORD = "training.json"
 
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
 
+_OTHER_FORMATS = frozenset({".pt", ".pth", ".onnx", ".zip", ".toml", ".h5", ".ckpt"})
+"""Endings that say that a file was meant, not a name."""
+
 _CHANGED = {
     "data": "the images or labels",
     "validation": "the images or labels of --validation",
     "parent": "the model to start from",
     "classes": "the classes",
+    "rehearsal": "the rehearsal crops of the model to start from",
 }
 
 
@@ -82,6 +86,8 @@ class TrainRecord(Settings):
         SHA-256 of the model to start from.
     classes : tuple of str
         Of the new model.
+    rehearsal : str or None
+        SHA-256 of the file of rehearsal crops; None = nothing is rehearsed.
     output_edge : int
         Edge of a patch's labels, in pixels.
     seconds : float or None
@@ -95,6 +101,7 @@ class TrainRecord(Settings):
     validation: list[dict[str, Any]] = Field(default_factory=list)
     parent: str | None = None
     classes: tuple[str, ...] = ()
+    rehearsal: str | None = None
     output_edge: int = 0
     seconds: float | None = None
     selection_pixels: int = 0
@@ -115,7 +122,7 @@ def plan_training(job: TrainJob) -> TrainPlan:
     StorageError
         If the run folder or the model's folder cannot be written.
     """
-    output = _output_path(job)
+    output = output_path(job)
     parent = None if job.parent is None else find_model(job.parent)
     run = run_folder(job.output, job.run)
     # Before minutes of work, not after.
@@ -169,8 +176,25 @@ def check_unchanged(before: TrainRecord, now: TrainRecord, run: Path) -> None:
         )
 
 
-def _output_path(job: TrainJob) -> Path:
+def output_path(job: TrainJob) -> Path:
+    """Return the model file that a job will write.
+
+    Raises
+    ------
+    ConfigError
+        If the model's name cannot be used or is taken.
+    OutputExistsError
+        If the file exists.
+    """
     if not job.output.endswith(SUFFIX):
+        named = Path(job.output)
+        if named.name != job.output or named.suffix in _OTHER_FORMATS:
+            bare = named.with_name(named.stem) if named.suffix in _OTHER_FORMATS else named
+            raise ConfigError(
+                f"--output {job.output!r} is neither a name nor a {SUFFIX} file; write "
+                f"{bare}{SUFFIX} for a file, or only {bare.name or 'NAME'} for a name in your "
+                "store; napari-unet models export makes other formats"
+            )
         check_new_name(job.output)
         return own_models_folder() / f"{job.output}{SUFFIX}"
     path = Path(job.output).expanduser().absolute()
@@ -181,9 +205,9 @@ def _output_path(job: TrainJob) -> Path:
             f"{path.name!r} cannot be a model's file name; use at most 64 letters, digits, '.', "
             f"'_' and '-' before {SUFFIX}, beginning with a letter or digit"
         ) from None
-    if path.name.endswith(CROPS_SUFFIX):
+    if path.name.endswith(COMPANION_SUFFIXES):
         raise ConfigError(
-            f"{path.name!r} is the name of a file of regression crops; choose another"
+            f"{path.name!r} is the name of a file of crops, not of a model; choose another"
         )
     if path.exists():
         raise OutputExistsError(f"{path} exists, and no model is overwritten; choose another name")

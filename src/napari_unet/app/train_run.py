@@ -16,8 +16,9 @@ import torch._dynamo
 from napari_unet.app.head_start import give_head_start
 from napari_unet.app.judge import Question, judge
 from napari_unet.app.preview import PREVIEW, predict_preview, preview_box, write_preview
+from napari_unet.app.rehearsal import find_rehearsal
 from napari_unet.app.run_folder import read_log
-from napari_unet.app.train_defaults import defaults_of, loop_settings
+from napari_unet.app.train_defaults import defaults_of, loop_settings, rehearsal_share
 from napari_unet.app.train_ground import OpenedData, TrainingGround, check_annotated
 from napari_unet.app.train_plan import (
     TrainPlan,
@@ -130,7 +131,9 @@ class TrainingRun:
         backend = choose_backend(job.device, threads=job.threads)
         self.network = start_network(plan, opened.data, backend)
         split = opened.split(job, self.network.geometry)
-        self.ground = TrainingGround(opened, images, split)
+        names = tuple(item.name for item in opened.data.classes)
+        rehearsal = find_rehearsal(plan, names, rehearsal_share(job))
+        self.ground = TrainingGround(opened, images, split, rehearsal)
         for text in self.ground.check_learnable(self.network.known):
             yield Warned(text)
         if not split.has_claim:
@@ -138,7 +141,11 @@ class TrainingRun:
         yield StageChanged("loading")
         self._decide(resume=resume)
         self.report = TrainingReport(
-            self._settings(), self.record.data, self.ground.annotated, self.ground.split.note
+            self._settings(),
+            self.record.data,
+            self.ground.annotated,
+            split.note,
+            rehearsal="" if rehearsal is None else rehearsal.note,
         )
         if resume:
             self._restore()
@@ -362,6 +369,7 @@ class TrainingRun:
             steps=self.job.steps,
             seconds=record.seconds,
             first_step=self.report.steps,
+            rehearsed=0 if ground.rehearsal is None else len(ground.rehearsal.crops),
         )
 
 
@@ -373,4 +381,5 @@ def _identify(plan: TrainPlan, ground: TrainingGround) -> TrainRecord:
         validation=[] if given is None else [dict(v.fingerprint) for v in given.volumes],
         parent=None if plan.parent is None else plan.parent.sha256,
         classes=ground.class_names,
+        rehearsal=None if ground.rehearsal is None else ground.rehearsal.sha256,
     )

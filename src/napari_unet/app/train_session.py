@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from napari_unet.app.crops import find_crops
 from napari_unet.app.held_out import Scorer, Scores
-from napari_unet.app.regression_crops import find_crops
 from napari_unet.app.train_classes import parent_class_names
 from napari_unet.app.train_defaults import (
     OUTPUT_EDGE,
@@ -192,8 +192,8 @@ def make_judges(plan: TrainPlan, ground: TrainingGround, network: Network) -> Ju
 
     crops = None
     if plan.parent is not None:
-        shipped = find_crops(plan.parent)
-        crops = None if shipped is None else scorer(shipped.held_out(names, plan.job.rename))
+        shipped = find_crops(plan.parent, "regression")
+        crops = None if shipped is None else scorer(shipped.labels_in(names, plan.job.rename))
     return Judges(
         scorer(ground.labels_of(ground.split.selection_blocks)),
         scorer(ground.labels_of(ground.split.judging_blocks)),

@@ -60,6 +60,8 @@ class TrainingReport:
         What the gate said.
     steps, best_step : int
         Steps taken, and the one whose weights were kept.
+    rehearsal : str
+        What was rehearsed, in a sentence; empty = nothing.
     """
 
     settings: Mapping[str, Any]
@@ -69,6 +71,7 @@ class TrainingReport:
     judged: list[Judged] = field(default_factory=list)
     steps: int = 0
     best_step: int = 0
+    rehearsal: str = ""
 
 
 def expected_input(plan: TrainPlan, data: TrainingData) -> InputExpectation:
@@ -175,8 +178,9 @@ def _data_words(report: TrainingReport) -> str:
     digest = hashlib.sha256(everything.encode()).hexdigest()
     names = ", ".join(str(item["name"]) for item in report.fingerprints)
     counts = ", ".join(f"{name}: {count}" for name, count in report.annotated.items())
+    again = f"rehearsed: {report.rehearsal}; " if report.rehearsal else ""
     return (
-        f"{len(report.fingerprints)} image(s); annotated voxels learnt from: {counts}; "
+        f"{len(report.fingerprints)} image(s); annotated voxels learnt from: {counts}; {again}"
         f"SHA-256 of what identifies images and labels: {digest}; names: {names}"
     )
 

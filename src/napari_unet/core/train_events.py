@@ -54,6 +54,8 @@ class TrainingStarted:
         Time budget.
     first_step : int
         Steps taken before; not 0 when it goes on from a checkpoint.
+    rehearsed : int
+        Crops of what the parent learned from that are learnt again beside the labels.
     """
 
     run: str
@@ -70,6 +72,7 @@ class TrainingStarted:
     steps: int | None
     seconds: float | None
     first_step: int = 0
+    rehearsed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

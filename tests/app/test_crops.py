@@ -1,20 +1,24 @@
-"""What a parent brings along to be judged on, in other classes and after generations."""
+"""What models bring along to judge and to rehearse with, in other classes, after generations."""
 
 from __future__ import annotations
 
-import json
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from tests.app.crop_files import write_crops
 from tests.nets import lively_net
 
+from napari_unet.app.crops import CropsKind, find_crops, read_crops
+from napari_unet.app.model_store import check_new_name
 from napari_unet.app.models import find_model, list_models, own_models_folder
-from napari_unet.app.regression_crops import find_crops, read_crops
+from napari_unet.app.train_plan import plan_training
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader, ParentModel, Provenance
-from napari_unet.errors import ModelFileError
+from napari_unet.core.train_job import TrainJob
+from napari_unet.errors import ConfigError, ModelFileError
 from napari_unet.model.weights import save_model
 
 if TYPE_CHECKING:
@@ -23,28 +27,14 @@ if TYPE_CHECKING:
     from napari_unet.app.models import ModelEntry
 
 
+KINDS: tuple[CropsKind, CropsKind] = ("regression", "rehearsal")
+SUFFIXES = {"regression": "old.crops.safetensors", "rehearsal": "old.rehearsal.safetensors"}
+
+
 @pytest.fixture(autouse=True)
 def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     own_models_folder().mkdir(parents=True)
-
-
-def write_crops(path: Path, **changes: Any) -> None:
-    image = np.arange(2 * 20 * 24, dtype=np.uint8).reshape(1, 2, 20, 24)
-    labels = np.zeros((2, 20, 24), np.uint8)
-    labels[1, 5:10, 5:10] = [[1], [2], [3], [1], [0]]
-    tensors = {"image_0": image, "labels_0": labels, "image_1": image, "labels_1": labels}
-    scaling = {"offset": [10.0], "scale": [2.0]}
-    said = {
-        "schema_version": 1,
-        "class_names": ["a", "b", "c"],
-        "normalization": [scaling, scaling],
-        "source": "made up",
-        "license": "CC0",
-    }
-    given = changes.pop("tensors", {})
-    said |= changes
-    save_file(tensors | given, path, metadata={"crops": json.dumps(said)})
 
 
 def add(name: str, parent: ModelEntry | None = None) -> ModelEntry:
@@ -62,30 +52,47 @@ def add(name: str, parent: ModelEntry | None = None) -> ModelEntry:
     return find_model(name)
 
 
-def test_crops_lie_beside_a_model_and_are_none() -> None:
+@pytest.mark.parametrize(("kind", "other"), [KINDS, KINDS[::-1]])
+def test_crops_lie_beside_a_model_and_are_none(kind: CropsKind, other: CropsKind) -> None:
     model = add("old")
-    assert find_crops(model) is None
-    write_crops(own_models_folder() / "old.crops.safetensors")
-    found = find_crops(model)
+    assert find_crops(model, kind) is None
+    path = own_models_folder() / SUFFIXES[kind]
+    write_crops(path)
+    found = find_crops(model, kind)
     assert found is not None
     assert found.header.license == "CC0"
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert find_crops(model, other) is None
     assert [entry.name for entry in list_models() if entry.origin == "own"] == ["old"]
 
 
-def test_a_grandchild_is_judged_on_its_grandparents_crops() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_grandchild_has_its_grandparents_crops(kind: CropsKind) -> None:
     old = add("old")
-    write_crops(own_models_folder() / "old.crops.safetensors")
+    write_crops(own_models_folder() / SUFFIXES[kind])
     grandchild = add("grandchild", add("child", old))
-    found = find_crops(grandchild)
+    found = find_crops(grandchild, kind)
     assert found is not None
-    assert found.path.name == "old.crops.safetensors"
+    assert found.path.name == SUFFIXES[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_model_takes_the_name_of_a_file_of_crops(tmp_path: Path, kind: CropsKind) -> None:
+    name = SUFFIXES[kind].removesuffix(".safetensors")
+    with pytest.raises(ConfigError, match="file of crops"):
+        check_new_name(name)
+    output = str(tmp_path / SUFFIXES[kind])
+    job = TrainJob(images=("a.npy",), labels=("b.npy",), label_kind="annotation", output=output)
+    with pytest.raises(ConfigError, match="file of crops"):
+        plan_training(job)
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     """c is dropped, b renamed, and new comes first."""
     write_crops(tmp_path / "x.crops.safetensors")
     crops = read_crops(tmp_path / "x.crops.safetensors")
-    held = crops.held_out(("new", "bee", "a"), {"b": "bee"})
+    held = crops.labels_in(("new", "bee", "a"), {"b": "bee"})
+    assert crops.unknown(("new", "bee", "a"), {"b": "bee"}) == (1,)
     assert len(held) == 2
     labels = held[0].annotation.read(held[0].box)
     np.testing.assert_array_equal(labels[1, 5:10, 5], [3, 2, 0, 3, 0])

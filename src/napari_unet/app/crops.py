@@ -1,19 +1,23 @@
-"""Regression crops: small images with labels that a model brings along to be judged on later.
+"""Crops: small images with labels that a model brings along, for those that begin with it.
 
 ::
 
-    NAME.crops.safetensors      beside NAME.safetensors
+    NAME.crops.safetensors      regression crops: a fine-tuned model is judged on them
+    NAME.rehearsal.safetensors  rehearsal crops: it is trained on them, too
+                                both beside NAME.safetensors, and each as follows
       image_0   (c, z, y, x) uint8    gray values, with some surroundings
       labels_0  (z, y, x) uint8       0 = does not count, k = the k-th class
       image_1, labels_1, ...
       metadata "crops"                `CropsHeader` as JSON
 
-A model that was fine-tuned brings no crops of its own: those of its nearest ancestor that has some
-are used, with classes matched by name. So a grandchild is judged on what its grandparent could do.
+No slice may be in both. A model that was fine-tuned brings no crops of its own: those of its
+nearest ancestor that has some are used, with classes matched by name. So a grandchild is judged on
+what its grandparent could do.
 """
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,7 +28,7 @@ from pydantic import Field
 
 from napari_unet.app.held_out import HeldOutLabels, ImageInput
 from napari_unet.app.model_store import lineage
-from napari_unet.app.models import CROPS_SUFFIX, SUFFIX
+from napari_unet.app.models import CROPS_SUFFIX, REHEARSAL_SUFFIX, SUFFIX
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import FIRST_CLASS, ClassName
@@ -42,6 +46,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_unet.app.models import ModelEntry
+
+CropsKind = Literal["regression", "rehearsal"]
+"""What crops are for: to judge only, or to learn from."""
+
+_SUFFIXES: dict[CropsKind, str] = {"regression": CROPS_SUFFIX, "rehearsal": REHEARSAL_SUFFIX}
 
 METADATA_KEY = "crops"
 """Entry of the file's metadata that holds `CropsHeader`."""
@@ -88,13 +97,15 @@ class CropsHeader(Settings):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RegressionCrops:
+class Crops:
     """Images with labels, read from a file.
 
     Parameters
     ----------
     path : Path
         The file.
+    sha256 : str
+        Hash of the whole file.
     header : CropsHeader
         What it says about itself.
     images : tuple of numpy.ndarray
@@ -104,11 +115,18 @@ class RegressionCrops:
     """
 
     path: Path
+    sha256: str
     header: CropsHeader
     images: tuple[npt.NDArray[np.uint8], ...]
     labels: tuple[npt.NDArray[np.uint8], ...]
 
-    def held_out(
+    def unknown(self, class_names: Sequence[str], rename: Mapping[str, str]) -> tuple[int, ...]:
+        """Return the labels of those classes of another model that these labels do not know."""
+        names = [rename.get(name, name) for name in self.header.class_names]
+        numbered = enumerate(class_names, start=FIRST_CLASS)
+        return tuple(k for k, name in numbered if name not in names)
+
+    def labels_in(
         self, class_names: Sequence[str], rename: Mapping[str, str]
     ) -> list[HeldOutLabels]:
         """Return the crops in the classes of another model.
@@ -140,21 +158,28 @@ class RegressionCrops:
         return result
 
 
-def find_crops(model: ModelEntry) -> RegressionCrops | None:
+def find_crops(model: ModelEntry, kind: CropsKind) -> Crops | None:
     """Return the crops of a model, or of its nearest ancestor that has some; None = there are none.
+
+    Parameters
+    ----------
+    model : ModelEntry
+        Where to begin.
+    kind : {"regression", "rehearsal"}
+        Which of its files.
 
     Raises
     ------
     ModelFileError
         If a file of crops is damaged.
     """
-    for path in _places(model):
+    for path in _places(model, _SUFFIXES[kind]):
         if path.is_file():
             return read_crops(path)
     return None
 
 
-def read_crops(path: Path) -> RegressionCrops:
+def read_crops(path: Path) -> Crops:
     """Return the crops in a file.
 
     Raises
@@ -166,22 +191,19 @@ def read_crops(path: Path) -> RegressionCrops:
     try:
         header = _read_header(path)
         tensors: dict[str, npt.NDArray[Any]] = safetensors.numpy.load(data)
-        return _checked(path, header, tensors)
+        images, labels = _checked(header, tensors)
     except (safetensors.SafetensorError, UNetError, ValueError, KeyError) as error:
         raise ModelFileError(
-            f"the regression crops {str(path)!r} cannot be used ({error}); fetch the model again"
+            f"the crops {str(path)!r} cannot be used ({error}); fetch the model again"
         ) from error
+    return Crops(path, hashlib.sha256(data).hexdigest(), header, images, labels)
 
 
-def _places(model: ModelEntry) -> Iterator[Path]:
-    yield _beside(model.path)
-    for ancestor in lineage(model):
-        if ancestor.entry is not None:
-            yield _beside(ancestor.entry.path)
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix(SUFFIX) + CROPS_SUFFIX)
+def _places(model: ModelEntry, suffix: str) -> Iterator[Path]:
+    entries = [model, *(ancestor.entry for ancestor in lineage(model))]
+    for entry in entries:
+        if entry is not None:
+            yield entry.path.with_name(entry.path.name.removesuffix(SUFFIX) + suffix)
 
 
 def _read_header(path: Path) -> CropsHeader:
@@ -191,8 +213,9 @@ def _read_header(path: Path) -> CropsHeader:
 
 
 def _checked(
-    path: Path, header: CropsHeader, tensors: Mapping[str, npt.NDArray[Any]]
-) -> RegressionCrops:
+    header: CropsHeader, tensors: Mapping[str, npt.NDArray[Any]]
+) -> tuple[tuple[npt.NDArray[np.uint8], ...], tuple[npt.NDArray[np.uint8], ...]]:
+    """Return images and labels."""
     count = len(header.normalization)
     if not 1 <= count <= MAX_CROPS or len(tensors) != 2 * count:
         raise ConfigError(f"{len(tensors)} tensors are not images and labels of {count} crops")
@@ -210,4 +233,4 @@ def _checked(
             )
         if label.max(initial=0) > len(header.class_names):
             raise ConfigError(f"the label {label.max()} is no class")
-    return RegressionCrops(path, header, images, labels)
+    return images, labels

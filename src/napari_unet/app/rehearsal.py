@@ -1,0 +1,137 @@
+"""Rehearsal: while it learns new labels, a fine-tune goes on learning some of the parent's.
+
+A network that is trained on one tissue only forgets the others [1]_. Some crops of what it learned
+from, drawn again and again beside the new labels, are a simple remedy and a good one [2]_.
+
+References
+----------
+.. [1] R. M. French, "Catastrophic forgetting in connectionist networks", Trends in Cognitive
+   Sciences 3, 1999.
+.. [2] A. Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", arXiv:1902.10486,
+   2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.app.crops import find_crops
+from napari_unet.training.volumes import AnnotatedVolume
+from napari_unet.training.weight_map import pixel_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy.typing as npt
+
+    from napari_unet.app.held_out import HeldOutLabels
+    from napari_unet.app.train_plan import TrainPlan
+    from napari_unet.core.annotation import Annotation
+    from napari_unet.core.boxes import Box
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rehearsal:
+    """What a fine-tune rehearses.
+
+    Parameters
+    ----------
+    crops : tuple of HeldOutLabels
+        Images with labels in the classes of the new model, each with some; `box` is the whole.
+    alternatives : tuple of int
+        Classes of the new model, from 1, that these labels do not know.
+    share : float
+        Probability that a patch is one of theirs, over 0 and under 1.
+    sha256 : str
+        Of the file that they come from.
+    """
+
+    crops: tuple[HeldOutLabels, ...]
+    alternatives: tuple[int, ...]
+    share: float
+    sha256: str
+
+    @property
+    def note(self) -> str:
+        """What is rehearsed, in a sentence."""
+        return (
+            f"{len(self.crops)} rehearsal crops with a share of {self.share:g} of the patches "
+            f"(SHA-256 {self.sha256})"
+        )
+
+    def mixed_counts(self, counts: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Return labeled pixels of each class, those of the crops counted as their share of all.
+
+        Parameters
+        ----------
+        counts : sequence of int
+            Of what is annotated, by class.
+        """
+        own = np.sum([crop.annotation.counts for crop in self.crops], axis=0, dtype=np.float64)
+        new = np.asarray(counts, dtype=np.float64)
+        return np.asarray(new + own / own.sum() * new.sum() * self.share / (1 - self.share))
+
+    def volumes(self, class_weights: Sequence[float] | None) -> list[AnnotatedVolume]:
+        """Return what patches are drawn from.
+
+        Parameters
+        ----------
+        class_weights : sequence of float or None
+            None = they are part of the loss.
+        """
+        return [
+            AnnotatedVolume(
+                crop.image.source,
+                crop.annotation,
+                crop.image.normalization,
+                pixel_weights=None
+                if class_weights is None
+                else _balance(crop.annotation, np.asarray(class_weights)),
+                alternatives=self.alternatives,
+            )
+            for crop in self.crops
+        ]
+
+
+def find_rehearsal(plan: TrainPlan, class_names: Sequence[str], share: float) -> Rehearsal | None:
+    """Return what a training rehearses; None = nothing.
+
+    Nothing, if it has no parent, no ancestor brings rehearsal crops, these hold none of the
+    classes, or the share is 0.
+
+    Parameters
+    ----------
+    plan : TrainPlan
+        With the parent.
+    class_names : sequence of str
+        Of the new model, in order. Renamed classes are followed, pixels of dropped ones ignored.
+    share : float
+        Probability that a patch is rehearsed.
+
+    Raises
+    ------
+    ModelFileError
+        If a file of crops is damaged.
+    """
+    if plan.parent is None or share == 0:
+        return None
+    found = find_crops(plan.parent, "rehearsal")
+    if found is None:
+        return None
+    rename = plan.job.rename
+    crops = [c for c in found.labels_in(class_names, rename) if not c.annotation.is_empty]
+    if not crops:
+        return None
+    return Rehearsal(tuple(crops), found.unknown(class_names, rename), share, found.sha256)
+
+
+def _balance(
+    annotation: Annotation, class_weights: npt.NDArray[np.floating]
+) -> Callable[[Box], npt.NDArray[np.float32]]:
+    def weights(box: Box) -> npt.NDArray[np.float32]:
+        return pixel_weights(annotation.read(box)[0], class_weights, None)[np.newaxis]
+
+    return weights
