@@ -117,6 +117,15 @@ def test_conflicts_are_box_distances(seed: int, gap: int, gap_slices: int) -> No
     np.testing.assert_array_equal(conflicts.near, expected)
 
 
+def can_be_in_all_parts(voxels: np.ndarray, rules: Rules) -> bool:
+    """Return whether two blocks of a class can be spared and one is left, by trying all pairs."""
+    held = voxels[voxels > 0]
+    return len(held) >= 3 and any(
+        voxels.sum() - a - b >= rules.least_of_class * voxels.sum()
+        for a, b in itertools.combinations(held, 2)
+    )
+
+
 def legal_parts(conflicts: Conflicts, part_of_block: np.ndarray, rules: Rules) -> bool:
     """Return whether an assignment of blocks keeps all rules, written down a second time."""
     part = part_of_block[conflicts.block].copy()
@@ -127,10 +136,12 @@ def legal_parts(conflicts: Conflicts, part_of_block: np.ndarray, rules: Rules) -
         part[touched & (part == TRAIN)] = NOWHERE
     counts = [conflicts.counts[part == p].sum(axis=0) for p in (TRAIN, *HELD_OUT)]
     total = conflicts.counts.sum()
-    wanted = (conflicts.counts > 0).sum(axis=0) >= 3
-    present = conflicts.counts.sum(axis=0) > 0
+    of_class = conflicts.counts.sum(axis=0)
+    present = of_class > 0
+    wanted = np.array([can_be_in_all_parts(k, rules) for k in conflicts.block_counts.T])
     return bool(
         (counts[0][present] > 0).all()
+        and (counts[0] >= rules.least_of_class * of_class).all()
         and counts[0].sum() >= rules.least_train * total
         and all(
             (c[wanted] > 0).all()

@@ -37,6 +37,13 @@ TRIALS = 6
 MANY_BLOCKS = 64
 """Of fewer blocks, in proportion, more trials are made: each costs less, and few are legal."""
 
+LEFT_OUT = 0.5
+"""How often a class that can hardly be spared has no say in where the first blocks are."""
+
+LEAST_OF_CLASS = 0.6
+"""Of the voxels of each class, in training: a class that is rare is needed there most. One in two
+places, or in three alike, is then in no, or only one, held-out part."""
+
 MOST_UNEVEN = 0.1
 """How much further from the middle than need be two halves may be cut."""
 
@@ -53,9 +60,11 @@ class Rules:
         Bounds of the shares of training and of each held-out part.
     least_blocks : int
         Blocks of each held-out part.
+    least_of_class : float
+        Bound of the share of each class that training keeps; it keeps some of it in any case.
     all_classes : bool
-        Whether each held-out part must hold each class that has three pieces. Training always
-        keeps every class.
+        Whether each held-out part must hold each class of which training keeps enough then, see
+        `Conflicts.wanted`.
     many_groups : bool
         Whether many separate groups of blocks matter more than labels lost in gaps.
     """
@@ -65,6 +74,7 @@ class Rules:
     least_share: float
     most_share: float
     least_blocks: int
+    least_of_class: float = LEAST_OF_CLASS
     all_classes: bool = True
     many_groups: bool = True
 
@@ -111,11 +121,15 @@ class Conflicts:
         total: Ints = self.counts.sum(axis=0)
         return total
 
-    @cached_property
-    def wanted(self) -> Bools:
-        """(K,) whether three parts could hold the class: it has at least three pieces."""
-        wanted: Bools = (self.counts > 0).sum(axis=0) >= 3
-        return wanted
+    def wanted(self, least_of_class: float) -> Bools:
+        """Return, (K,), whether each part could hold the class while training keeps that share.
+
+        There are blocks for all three, and what the two poorest hold can be spared.
+        """
+        blocks = np.sort(np.where(self.block_counts > 0, self.block_counts, self.total + 1), axis=0)
+        enough = (self.block_counts > 0).sum(axis=0) >= 3
+        spare = self.total - blocks[:2].sum(axis=0) >= least_of_class * self.total
+        return np.asarray(enough & spare, dtype=bool)
 
 
 def find_conflicts(pieces: Pieces, gap: int, gap_slices: int) -> Conflicts:
@@ -227,7 +241,10 @@ class _Trial:
     def _add_classes(self) -> None:
         """Give each held-out part a block of each class, the rarest first."""
         holds = self.conflicts.block_counts > 0
+        wanted = self.conflicts.wanted(self.rules.least_of_class)
         for k in np.argsort(holds.sum(axis=0), kind="stable"):
+            if not wanted[k] and self.rng.random() < LEFT_OUT:
+                continue
             for part in self.rng.permutation(HELD_OUT):
                 if self.have[part, k] == 0:
                     cost = np.where(holds[:, k], self._costs(part), np.inf)
@@ -278,10 +295,15 @@ class _Trial:
         train = left.sum(axis=0) - taken
         allowed = self.part == TRAIN
         allowed &= ~np.logical_or.reduceat(self.near[other], conflicts.starts)
-        allowed &= (train[:, conflicts.total > 0] > 0).all(axis=1)
+        allowed &= self._keeps_classes(train)
         allowed &= train.sum(axis=1) >= rules.least_train * self.all
         allowed &= self.have[part].sum() + gain <= rules.most_share * self.all
         return np.where(allowed, (taken.sum(axis=1) - own + 1e-3 * gain) / gain, np.inf)
+
+    def _keeps_classes(self, train: Floats) -> Bools:
+        """Return whether training has enough of each class, for (..., K) voxels of it."""
+        least = np.maximum(self.rules.least_of_class * self.conflicts.total, 1)
+        return np.asarray(((train >= least) | (self.conflicts.total == 0)).all(axis=-1))
 
     def _add(self, block: int, part: int) -> None:
         self.part[block] = part
@@ -294,7 +316,8 @@ class _Trial:
         blocks = [np.count_nonzero(self.part == part) for part in HELD_OUT]
         part = self.part_of_piece
         train = conflicts.counts[part == TRAIN].sum(axis=0)
-        missing = np.count_nonzero(held[:, conflicts.wanted] == 0)
+        wanted = conflicts.wanted(rules.least_of_class)
+        missing = np.count_nonzero(held[:, wanted] == 0)
         legal = (
             min(blocks) >= rules.least_blocks
             and held.sum(axis=1).min() >= rules.least_share * self.all

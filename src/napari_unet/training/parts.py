@@ -88,6 +88,16 @@ class Split:
         return bool(self.judging_blocks)
 
 
+def nothing_held_out(annotations: Sequence[Annotation], note: str) -> Split:
+    """Return a split in which copies of all annotations are learnt from."""
+    volumes = []
+    for annotation in annotations:
+        shape, names = annotation.shape, annotation.class_names
+        empty = [Annotation(shape, names, block_shape=annotation.block_shape) for _ in range(2)]
+        volumes.append(VolumeSplit(annotation.copy(), *empty))
+    return Split(tuple(volumes), (), (), 0, 0, note)
+
+
 def assemble(
     annotations: Sequence[Annotation], pieces: Pieces, part: Ints
 ) -> tuple[tuple[VolumeSplit, ...], tuple[HeldOutBlock, ...], tuple[HeldOutBlock, ...]]:

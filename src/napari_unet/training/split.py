@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 from pydantic import Field
 
-from napari_unet.core.annotation import Annotation
 from napari_unet.core.settings import Settings
 from napari_unet.errors import AnnotationError
 from napari_unet.metrics.bootstrap import MIN_BLOCKS
@@ -38,6 +37,7 @@ from napari_unet.training.blocks import (
 )
 from napari_unet.training.hold_out import (
     JUDGING,
+    LEAST_OF_CLASS,
     NOWHERE,
     SELECTION,
     TRAIN,
@@ -47,13 +47,14 @@ from napari_unet.training.hold_out import (
     hold_out,
 )
 from napari_unet.training.object_width import object_width
-from napari_unet.training.parts import Split, VolumeSplit, assemble, extract_part
+from napari_unet.training.parts import Split, assemble, extract_part, nothing_held_out
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
+    from napari_unet.core.annotation import Annotation
     from napari_unet.training.blocks import AnnotatedRuns, Pieces
 
     Ints = npt.NDArray[np.int64]
@@ -81,12 +82,13 @@ CUT_ABOVE = 1 / 16
 """Of all annotated voxels: half of a held-out part. A place that holds less is never cut."""
 
 NEVER = math.inf
+NO_CLAIM = "; nothing is held out, and the training runs without a claim"
 
-ROOM = Rules(0.125, 0.7, 0.1, 0.175, MIN_BLOCKS)
-"""There is room for a gap if training keeps 70 % of what is annotated and each other part 10 %."""
+ROOM = Rules(0.1, 0.75, 0.08, 0.14, MIN_BLOCKS)
+"""There is room for a gap if training keeps 75 % of what is annotated and each other part 8 %."""
 
-LITTLE_ROOM = replace(ROOM, least_train=0.65, least_share=0.09, many_groups=False)
-LAST_RESORT = Rules(0.125, 0.5, 0.05, 0.25, FEWEST_BLOCKS, many_groups=False)
+LITTLE_ROOM = replace(ROOM, least_train=0.65, many_groups=False)
+LAST_RESORT = Rules(0.1, 0.5, 0.05, 0.25, FEWEST_BLOCKS, many_groups=False)
 VOLUMES = Rules(0.125, 0.6, 0.05, 0.25, 1)
 
 
@@ -115,9 +117,10 @@ def split_annotations(annotations: Sequence[Annotation], settings: SplitSettings
     """Return the annotations in three parts with a gap between them.
 
     Places are never split, except those larger than a part can hold where nothing else helps:
-    they are cut at block borders. Each held-out part holds every class if that is possible;
-    training keeps every class and the most of all. With `WHOLE_IMAGES` annotated volumes or more,
-    whole volumes are held out. If too little is annotated, nothing is held out.
+    they are cut at block borders. Training keeps every class, the most of all, and `LEAST_OF_CLASS`
+    of each class if an assignment does that; only then each held-out part holds every class if that
+    is possible. A class in a single place is learnt from. With `WHOLE_IMAGES` annotated volumes or
+    more, whole volumes are held out. If too little is annotated, nothing is held out.
 
     Parameters
     ----------
@@ -137,13 +140,15 @@ def split_annotations(annotations: Sequence[Annotation], settings: SplitSettings
     if len(classes) < 2:
         names = ", ".join(annotations[0].class_names[k] for k in classes)
         reason = f"only the class {names} is annotated: whoever always says it, is right"
-        return _without_claim(annotations, reason if names else "nothing is annotated")
+        return nothing_held_out(
+            annotations, (reason if names else "nothing is annotated") + NO_CLAIM
+        )
     plan = _Plan(annotations, found, settings)
     split = None
     if np.count_nonzero([not a.is_empty for a in annotations]) >= WHOLE_IMAGES:
         split = plan.hold_out_volumes()
     split = split or plan.hold_out_blocks()
-    return split or _without_claim(annotations, plan.too_little)
+    return split or nothing_held_out(annotations, plan.too_little + NO_CLAIM)
 
 
 def split_given(
@@ -249,7 +254,8 @@ class _Plan:
         """Return a split in which whole volumes are held out, or None if there is none."""
         pieces = whole_volumes(self.found)
         conflicts = find_conflicts(pieces, 0, 0)
-        for rules in (VOLUMES, replace(VOLUMES, all_classes=False)):
+        some_classes = replace(VOLUMES, all_classes=False)
+        for rules in (VOLUMES, some_classes, replace(some_classes, least_of_class=0)):
             part = hold_out(conflicts, rules, self.rng)
             if part is None:
                 continue
@@ -287,6 +293,8 @@ class _Plan:
                 for cut_above in cuts:
                     for rules, gaps in steps:
                         yield cut_above, replace(rules, all_classes=all_classes), gaps
+        starving = replace(LAST_RESORT, least_of_class=0, all_classes=False)
+        yield from ((cut_above, starving, least) for cut_above in cuts)
 
     def _pieces(self, cut_above: float, target: int = TARGET_BLOCKS) -> Pieces:
         key = (cut_above, target)
@@ -314,10 +322,19 @@ class _Plan:
         note += f"; {share[NOWHERE]:.0%} lies in between and is not used"
         for p, what in ((SELECTION, "chooses"), (JUDGING, "judges")):
             lacking = (pieces.counts.sum(axis=0) > 0) & (pieces.counts[part == p].sum(axis=0) == 0)
-            names = [self.annotations[0].class_names[k] for k in np.flatnonzero(lacking)]
-            if names:
-                note += f"; too little is annotated of {', '.join(names)}, of which none {what}"
+            if lacking.any():
+                names = self._names(lacking)
+                note += f"; too little is annotated of {names}, of which none {what}"
+        learnt = pieces.counts[part == TRAIN].sum(axis=0)
+        poor = learnt < LEAST_OF_CLASS * pieces.counts.sum(axis=0)
+        if poor.any():
+            names = self._names(poor)
+            note += f"; too little is annotated to learn from {LEAST_OF_CLASS:.0%} of {names}"
         return note
+
+    def _names(self, wanted: npt.NDArray[np.bool_]) -> str:
+        names = self.annotations[0].class_names
+        return ", ".join(names[k] for k in np.flatnonzero(wanted))
 
 
 def _halved(
@@ -370,18 +387,6 @@ def _gaps(width: float, halo: int) -> tuple[int, ...]:
 def _gap_slices(gap: int, settings: SplitSettings) -> int:
     """Return how many slices are as far as the gap; neighbors are never far enough."""
     return max(1, settings.context, math.ceil(gap / settings.anisotropy))
-
-
-def _without_claim(annotations: Sequence[Annotation], reason: str) -> Split:
-    volumes = []
-    for annotation in annotations:
-        empty = [
-            Annotation(annotation.shape, annotation.class_names, block_shape=annotation.block_shape)
-            for _ in range(2)
-        ]
-        volumes.append(VolumeSplit(annotation.copy(), *empty))
-    note = f"{reason}; nothing is held out, and the training runs without a claim"
-    return Split(tuple(volumes), (), (), 0, 0, note)
 
 
 def _check_classes(annotations: Sequence[Annotation]) -> None:
