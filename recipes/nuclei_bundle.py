@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import zarr
 from nuclei_data import NucleiFile, read_image, read_index, read_objects, split
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from napari_unet.app.segment import run_job
 from napari_unet.core.architecture import Architecture
@@ -192,7 +192,7 @@ def write_crops(path: Path, data: Path, files: list[NucleiFile], width: float) -
         "source": f"{SOURCE}; test images {', '.join(names)}, offset and scale of the whole image",
         "license": "CC0 1.0",
     }
-    save_file(tensors, path, metadata={"crops": json.dumps(said)})
+    path.write_bytes(save(tensors, metadata={"crops": json.dumps(said)}))
 
 
 def _busiest(objects: npt.NDArray[np.uint16]) -> tuple[int, int]:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from napari_unet.app.models import ModelEntry
 
+BUNDLED = [DEFAULT_MODEL, "nuclei"]
+
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -77,7 +79,7 @@ def test_an_import_is_a_copy_that_can_be_named(tmp_path: Path, own: ModelEntry) 
     assert own.path.read_bytes() == (tmp_path / "mine.safetensors").read_bytes()
     assert (own.name, own.origin) == ("mine", "own")
     assert find_model("mine") == own
-    assert names() == [DEFAULT_MODEL, "mine"]
+    assert names() == [*BUNDLED, "mine"]
 
 
 def test_lab_mates_can_read_it(own: ModelEntry) -> None:
@@ -195,7 +197,7 @@ def test_a_damaged_file_is_listed_and_can_be_removed(
     (item,) = take_inventory().damaged
     assert (item.name, item.origin) == ("torn", "own")
     assert "cut short" in item.reason
-    assert names() == [DEFAULT_MODEL, "mine"]
+    assert names() == [*BUNDLED, "mine"]
     assert "torn" in caplog.text
     with pytest.raises(ModelFileError, match="cut short"):
         find_model("torn")
@@ -208,7 +210,7 @@ def test_the_hash_is_checked(tmp_path: Path) -> None:
     save_lively_model(path)
     with pytest.raises(ModelFileError, match=r"SHA-256 is .* was expected"):
         import_model(path, sha256="0" * 64)
-    assert names() == [DEFAULT_MODEL]
+    assert names() == BUNDLED
     sha256 = find_model(str(path)).sha256
     assert import_model(path, sha256=sha256.upper()).sha256 == sha256
 
