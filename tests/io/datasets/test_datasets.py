@@ -16,6 +16,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.tiny_datasets import write_bowl_2018, write_cells, write_drive, write_isbi_2012
 
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.boxes import Box
@@ -59,16 +60,7 @@ def isbi(
     tmp_path: Path, rng: np.random.Generator, request: pytest.FixtureRequest
 ) -> tuple[Path, Array, Array]:
     """A multi-page TIFF of 8 bit and one of 0 and 255, with and without ImageJ's description."""
-    volume = rng.integers(0, 256, (30, 16, 12), dtype=np.uint8)
-    labels = rng.choice(np.array([0, 255], np.uint8), volume.shape)
-    for name, data in (("train-volume.tif", volume), ("train-labels.tif", labels)):
-        if request.param:
-            tifffile.imwrite(tmp_path / name, data, imagej=True, metadata={"axes": "ZYX"})
-            continue
-        with tifffile.TiffWriter(tmp_path / name) as file:
-            for plane in data:
-                file.write(plane, metadata=None, contiguous=False)
-    return tmp_path, volume, labels
+    return tmp_path, *write_isbi_2012(tmp_path, rng, imagej=request.param)
 
 
 def test_isbi_2012_is_one_stack_of_two_classes(isbi: tuple[Path, Array, Array]) -> None:
@@ -88,32 +80,12 @@ def test_isbi_2012_is_one_stack_of_two_classes(isbi: tuple[Path, Array, Array]) 
 # --- DRIVE ---
 
 
-def save_gif(path: Path, mask: Array, *, palette: bool) -> None:
-    """Write a GIF of 0 and 255, as gray values or through a palette of colors."""
-    values = mask.astype(np.uint8) * 255
-    iio.imwrite(path, np.stack([values] * 3, axis=-1) if palette else values, plugin="pillow")
-
-
 @pytest.fixture(params=[False, True], ids=["gray", "palette"])
 def drive(
     tmp_path: Path, rng: np.random.Generator, request: pytest.FixtureRequest
 ) -> tuple[Path, dict[str, tuple[Array, Array, Array]]]:
     """RGB TIFF, and GIF for vessels and field of view."""
-    folder, made = tmp_path / "training", {}
-    for name in ("images", "1st_manual", "mask"):
-        (folder / name).mkdir(parents=True)
-    for number in ("21", "22", "40"):
-        image = rng.integers(0, 256, (24, 21, 3), dtype=np.uint8)
-        vessels = rng.random((24, 21)) < 0.3
-        view = np.hypot(*(np.indices((24, 21)) - 10)) < 9
-        tifffile.imwrite(
-            folder / "images" / f"{number}_training.tif", image, photometric="rgb", metadata=None
-        )
-        save_gif(folder / "1st_manual" / f"{number}_manual1.gif", vessels, palette=request.param)
-        save_gif(folder / "mask" / f"{number}_training_mask.gif", view, palette=request.param)
-        made[f"{number}_training"] = (image, vessels, view)
-    (folder / "images" / "Thumbs.db").write_bytes(b"not an image")
-    return tmp_path, made
+    return tmp_path, write_drive(tmp_path, rng, palette=request.param)
 
 
 def test_drive_ignores_what_lies_outside_the_field_of_view(
@@ -155,22 +127,7 @@ def test_what_is_missing_of_drive_is_named(
 @pytest.fixture
 def bowl(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, dict[str, tuple[Array, Array]]]:
     """Images in RGBA, RGB and gray; nuclei that touch, in one mask file each."""
-    made = {}
-    for mode, channels in (("RGBA", 4), ("RGB", 3), ("L", 1)):
-        identity = f"{mode.lower():0<64}"
-        image = rng.integers(0, 256, (14, 18, channels), dtype=np.uint8)
-        objects = np.zeros((14, 18), np.uint16)
-        objects[2:9, 2:8], objects[2:9, 8:14], objects[11:, 1:4] = 1, 2, 3
-        folder = tmp_path / "stage1_train" / identity
-        (folder / "images").mkdir(parents=True)
-        (folder / "masks").mkdir()
-        iio.imwrite(folder / "images" / f"{identity}.png", image.squeeze(), mode=mode)
-        for number in (1, 2, 3):
-            mask = (objects == number).astype(np.uint8) * 255
-            iio.imwrite(folder / "masks" / f"{number:064x}.png", mask)
-        made[identity] = (image[..., :3], objects)
-    (tmp_path / "stage1_train" / ".DS_Store").write_bytes(b"")
-    return tmp_path, made
+    return tmp_path, write_bowl_2018(tmp_path, rng)
 
 
 def test_nuclei_that_touch_stay_two(bowl: tuple[Path, dict[str, tuple[Array, Array]]]) -> None:
@@ -219,23 +176,7 @@ def test_what_is_missing_of_the_bowl_is_named(
 @pytest.fixture
 def cells(tmp_path: Path, rng: np.random.Generator) -> Path:
     """Two sequences of three time points; gold truth of one each, without the second cell."""
-    for sequence, known in (("01", "001"), ("02", "002")):
-        for folder in (sequence, f"{sequence}_GT/SEG", f"{sequence}_GT/TRA", f"{sequence}_ST/SEG"):
-            (tmp_path / folder).mkdir(parents=True)
-        for number in ("000", "001", "002"):
-            image = rng.integers(0, 256, (120, 160), dtype=np.uint8)
-            markers = np.zeros(image.shape, np.uint16)
-            markers[58:60, 58:60], markers[58:60, 98:100] = 5, 9
-            silver = np.zeros(image.shape, np.uint16)
-            silver[55:65, 55:62], silver[55:65, 95:105] = 5, 9
-            gold = np.where(silver == 5, 1, 0).astype(np.uint16)
-            tifffile.imwrite(tmp_path / sequence / f"t{number}.tif", image)
-            tra = tmp_path / f"{sequence}_GT" / "TRA"
-            tifffile.imwrite(tra / f"man_track{number}.tif", markers)
-            tifffile.imwrite(tmp_path / f"{sequence}_ST/SEG/man_seg{number}.tif", silver)
-            if number == known:
-                tifffile.imwrite(tmp_path / f"{sequence}_GT/SEG/man_seg{number}.tif", gold)
-        (tra / "man_track.txt").write_text("5 0 2 0\n9 0 2 0\n")
+    write_cells(tmp_path, rng)
     return tmp_path
 
 
