@@ -81,7 +81,7 @@ def test_the_folder_lies_beside_the_file_or_in_the_store(tmp_path: Path) -> None
 def test_a_run_with_a_checkpoint_is_never_overwritten(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     prepare_run_folder(job, resume=False)
-    for name in WORTHLESS_ALONE:
+    for name in (*WORTHLESS_ALONE, ".last.pt.0123456789abcdef.part"):
         (tmp_path / name).write_bytes(b"")  # it ended before its first checkpoint
     prepare_run_folder(job, resume=False)
     (tmp_path / LAST).write_bytes(b"checkpoint")
@@ -95,6 +95,23 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="not empty"):
         prepare_run_folder(make_job(tmp_path), resume=False)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(OutputExistsError, match=r"notes\.txt is a file"):
+        prepare_run_folder(make_job(tmp_path / "notes.txt"), resume=False)
+
+
+def test_a_finished_run_is_not_gone_on_with_unless_its_model_is_gone(tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "m.safetensors"
+    job = make_job(run, output=str(model))
+    prepare_run_folder(job, resume=False)
+    (run / LAST).write_bytes(b"checkpoint")
+    line = {"event": "training_finished", "model": str(model)}
+    (run / LOG).write_text(f"{json.dumps(line)}\n", encoding="utf-8")
+    assert prepare_run_folder(job, resume=True) == run
+    model.write_bytes(b"a model")
+    with pytest.raises(OutputExistsError, match="finished"):
+        prepare_run_folder(job, resume=True)
+    other = make_job(run, output=str(tmp_path / "other.safetensors"))
+    assert prepare_run_folder(other, resume=True) == run
 
 
 def test_going_on_needs_the_same_settings_and_a_checkpoint(tmp_path: Path) -> None:
@@ -145,7 +162,7 @@ def test_curves_are_drawn_at_each_checkpoint(tmp_path: Path) -> None:
 
 def test_the_command_is_kept_as_words(tmp_path: Path) -> None:
     words = ["napari-unet", "train", "--image", "my stack.tif"]
-    write_command(tmp_path, words)
+    write_command(tmp_path, words, make_job(tmp_path))
     lines = (tmp_path / COMMAND).read_text(encoding="utf-8").splitlines()
     assert shlex.split(lines[1]) == words
     assert shlex.split(lines[3])[:4] == [
@@ -154,3 +171,21 @@ def test_the_command_is_kept_as_words(tmp_path: Path) -> None:
         "--config",
         f"{tmp_path}/train.toml",
     ]
+
+
+@pytest.mark.parametrize(
+    ("output", "another"),
+    [
+        ("mine.v2", "mine.v2-again"),
+        ("m" * 64, "m" * 58 + "-again"),
+        ("/my data/m.safetensors", "/my data/m-again.safetensors"),
+    ],
+)
+def test_the_command_that_repeats_names_a_legal_model(
+    tmp_path: Path, output: str, another: str
+) -> None:
+    folder = tmp_path / "my run"  # a space is legal in a folder's name, not in a model's
+    folder.mkdir()
+    write_command(folder, ["napari-unet"], make_job(folder, output=output))
+    again = shlex.split((folder / COMMAND).read_text(encoding="utf-8").splitlines()[3])
+    assert again[4:] == ["--output", another, "--run", f"{folder}-again"]

@@ -83,6 +83,16 @@ def test_a_run_to_resume_says_itself_what_it_was(tmp_path: Path) -> None:
     assert again.loop == {"patience": 3}
 
 
+def test_a_run_of_minutes_is_not_resumed_with_steps(tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    job = TrainJob.parse({**PAIR, "output": "m", "run": run, "minutes": 2.0}, source="test")
+    prepare_run_folder(job, resume=False)
+    other = make_job({"output": "m", "run": run, "steps": 5}, resume=True)
+    assert (other.steps, other.minutes) == (5, None)
+    with pytest.raises(ConfigError, match=r"steps: None -> 5; minutes: 2\.0 -> None"):
+        prepare_run_folder(other, resume=True)
+
+
 def test_there_must_be_a_run_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.toml"):
         make_job({"output": str(tmp_path / "m.safetensors")}, resume=True)

@@ -11,6 +11,7 @@
       last.pt         newest checkpoint
       best.pt         best averaged weights so far
       preview.npy     what the weights made of the place that was looked at last
+      given/          arrays that were given in Python, not as files
 """
 
 from __future__ import annotations
@@ -40,7 +41,15 @@ if TYPE_CHECKING:
 SETTINGS, COMMAND, LOG, CURVES = "train.toml", "command.txt", "log.jsonl", "curves.png"
 RECORD, PREVIEW = "training.json", "preview.npy"
 
-WORTHLESS_ALONE = frozenset({SETTINGS, COMMAND, LOG, CURVES, RECORD, PREVIEW})
+GIVEN = "given"
+"""Folder of the run folder that keeps arrays that were given in Python."""
+
+_PARTS = ".*.part"
+"""Files that were being written when a run was killed."""
+
+_AGAIN, _NAME_LENGTH = "-again", 64
+
+WORTHLESS_ALONE = frozenset({SETTINGS, COMMAND, LOG, CURVES, RECORD, PREVIEW, GIVEN})
 """Files that may be replaced as long as there is no checkpoint beside them."""
 
 NO_MATTER = {"output", "run", "device", "threads"}
@@ -76,7 +85,7 @@ def prepare_run_folder(job: TrainJob, *, resume: bool) -> Path:
     Raises
     ------
     OutputExistsError
-        If it holds another training and `resume` is False.
+        If it holds another training and `resume` is False, or a finished one and `resume` is True.
     ConfigError
         If there is nothing to go on from, or the settings have changed since.
     StorageError
@@ -85,15 +94,13 @@ def prepare_run_folder(job: TrainJob, *, resume: bool) -> Path:
     folder = run_folder(job.output, job.run)
     if resume:
         _check_same(folder, job)
+        _check_unfinished(folder, job)
         return folder
-    if _holds_something(folder):
-        raise OutputExistsError(
-            f"{folder} is not empty: it holds an earlier run; go on with --resume, or choose "
-            "another --output or --run"
-        )
+    _check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOG).unlink(missing_ok=True)
+        for left in (folder / LOG, *folder.glob(_PARTS)):
+            left.unlink(missing_ok=True)
         write_settings_file(folder / SETTINGS, settings_of(job))
     except OSError as error:
         raise StorageError(f"run folder {folder} cannot be made: {error.strerror}") from error
@@ -116,20 +123,33 @@ def stored_job(folder: Path) -> TrainJob:
     """
     path = folder / SETTINGS
     if not path.is_file():
-        raise ConfigError(f"{folder} holds no training to go on with ({SETTINGS} is missing)")
+        raise ConfigError(
+            f"{folder} holds no training to go on with ({SETTINGS} is missing); check --output and "
+            "--run, or start without --resume"
+        )
     return TrainJob.parse(read_settings_file(path), source=str(path))
 
 
-def write_command(folder: Path, words: Sequence[str]) -> None:
+def write_command(folder: Path, words: Sequence[str], job: TrainJob) -> None:
     """Keep the command as it was typed, and one that repeats it from the stored settings."""
     again = ["napari-unet", "train", "--config", str(folder / SETTINGS)]
+    again += ["--output", _another(job.output), "--run", f"{folder}-again"]
     text = (
         "# as it was given\n"
         f"{shlex.join(words)}\n"
         "# the same again, into another model\n"
-        f"{shlex.join([*again, '--output', f'{folder.stem}-again', '--run', f'{folder}-again'])}\n"
+        f"{shlex.join(again)}\n"
     )
     _write(folder / COMMAND, text.encode())
+
+
+def _another(output: str) -> str:
+    """Return a name, or a file, like that of a model: legal if that is."""
+    path = Path(output)
+    if path.suffix != SUFFIX:
+        return f"{output[: _NAME_LENGTH - len(_AGAIN)]}{_AGAIN}"
+    stem = path.stem[: _NAME_LENGTH - len(_AGAIN)]
+    return str(path.with_name(f"{stem}{_AGAIN}{SUFFIX}"))
 
 
 def record_run(
@@ -214,11 +234,24 @@ def draw_curves(folder: Path) -> None:
         raise StorageError(f"{folder / CURVES} cannot be written: {error.strerror}") from error
 
 
-def _holds_something(folder: Path) -> bool:
-    """Return whether a path is taken by anything but a run without a checkpoint."""
+def _check_free(folder: Path) -> None:
+    """Refuse a path that is taken by anything but a run without a checkpoint."""
     if not folder.is_dir():
-        return folder.exists()
-    return any(item.name not in WORTHLESS_ALONE for item in folder.iterdir())
+        if folder.exists():
+            raise OutputExistsError(f"{folder} is a file, not a run folder; choose another --run")
+        return
+    free = {*WORTHLESS_ALONE, *(part.name for part in folder.glob(_PARTS))}
+    others = sorted(item.name for item in folder.iterdir() if item.name not in free)
+    if LAST in others and (folder / SETTINGS).is_file():
+        raise OutputExistsError(
+            f"{folder} is not empty: it holds an earlier run; go on with --resume, or choose "
+            "another --output or --run"
+        )
+    if others:
+        raise OutputExistsError(
+            f"{folder} is not empty: it holds {others[0]}, which is of no run that could go on; "
+            "choose another --output or --run"
+        )
 
 
 def _check_same(folder: Path, job: TrainJob) -> None:
@@ -234,6 +267,17 @@ def _check_same(folder: Path, job: TrainJob) -> None:
         raise ConfigError(
             f"{folder} holds no checkpoint ({LAST}): the training ended before its first; remove "
             "the folder and start again without --resume"
+        )
+
+
+def _check_unfinished(folder: Path, job: TrainJob) -> None:
+    """Refuse to go on if that would make the model that is there."""
+    ends = [e for e in read_log(folder) if e.get("event") == "training_finished"]
+    models = [Path(str(end.get("model"))) for end in ends]
+    if models and models[-1].is_file() and job.output == stored_job(folder).output:
+        raise OutputExistsError(
+            f"the training in {folder} is finished, and its model is {models[-1]}; nothing is left "
+            "to do, unless another --output is given"
         )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.app.run_folder import prepare_run_folder, record_run, run_folder
+from napari_unet.app.run_folder import GIVEN, prepare_run_folder, record_run, run_folder
 from napari_unet.app.train_ground import OpenedData
 from napari_unet.app.train_plan import plan_training
 from napari_unet.app.train_run import TrainingRun
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 __all__ = ["TrainEvent", "TrainingResult", "run_training", "train_model"]
-
-GIVEN = "given"
-"""Folder of the run folder that keeps arrays that were given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,10 +66,13 @@ def choose_class_names(
     Raises
     ------
     ConfigError
-        If nobody names them.
+        If nobody names them, or two have one name.
     """
     if job.classes is not None:
-        return check_class_names(job.classes)
+        try:
+            return check_class_names(job.classes)
+        except AnnotationError as error:
+            raise ConfigError(f"--classes {','.join(job.classes)}: {error}") from error
     if parent is not None:
         return parent_class_names(job, parent)
     if labels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,12 +82,14 @@ def find_pairs(job: TrainJob) -> list[ImagePair] | list[TrainingPair]:
     Raises
     ------
     ConfigError
-        If an image is given twice, is its own label image, or there is no such data set.
+        If an image is given twice, is its own label image, there is no such data set, or what is
+        said of the labels does not go together.
     InputError
         If files of a folder have no partner, or files are missing.
     """
     if job.dataset is not None and job.root is not None:
-        return read_dataset(job.dataset, job.root)
+        return _of_dataset(job, job.dataset, job.root)
+    _check_labels_are_told(job)
     pairs: list[ImagePair] = []
     for image, labels in zip(job.images, job.labels, strict=True):
         pairs += _pairs_of(_absolute(image), _absolute(labels))
@@ -152,6 +154,57 @@ def selection_of(job: TrainJob) -> Selection:
     )
 
 
+def _of_dataset(job: TrainJob, name: str, root: str) -> list[TrainingPair]:
+    """Return the pairs of a data set; its objects are kept apart as the job says."""
+    given = {"--axes": job.axes, "--channel": job.channel, "--time": job.time}
+    given["--level"] = job.level or None
+    for option, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"{option} {value} is for images of your own; the data set {name} knows its own "
+                f"images, so leave {option} out"
+            )
+    pairs = read_dataset(name, root)
+    for pair in pairs:
+        _check_separation(job, pair.rules.kind, f"the labels of {name}")
+    rules = {"separation": job.separation}
+    return [
+        replace(pair, rules=pair.rules.model_copy(update=rules))
+        if pair.rules.kind == "instances"
+        else pair
+        for pair in pairs
+    ]
+
+
+def _check_labels_are_told(job: TrainJob) -> None:
+    """Check that the options that say what labels mean go together, before a file is opened."""
+    kind, values = job.label_kind, job.class_values
+    if kind == "classes" and values is None:
+        raise ConfigError(
+            "--class-values is missing: labels of the kind classes need to know which value is "
+            "which class; write for example --class-values 0=membrane,255=cell"
+        )
+    if kind != "classes" and values is not None:
+        raise ConfigError(
+            f"--class-values {values} is for labels of the kind classes, but their kind is {kind}; "
+            "leave it out, or say --label-kind classes"
+        )
+    if values is not None:
+        try:
+            parse_class_values(values)
+        except AnnotationError as error:
+            raise ConfigError(f"--class-values: {error}") from error
+    _check_separation(job, kind, "the labels")
+
+
+def _check_separation(job: TrainJob, kind: str | None, labels: str) -> None:
+    if job.separation == "gap" and kind != "instances":
+        raise ConfigError(
+            f"--separation {job.separation} keeps objects apart, but {labels} are of the kind "
+            f"{kind}, which numbers none; leave it out, or say --label-kind instances"
+        )
+
+
 def _open_of_set(pair: TrainingPair, names: Sequence[str], stack: ExitStack) -> OpenedPair:
     """Open a pair of a data set; what is open at the end is the image, and objects."""
     image = stack.enter_context(closing(pair.image.open()))
@@ -174,6 +227,11 @@ def _open_files(
     image = stack.enter_context(closing(open_image(pair.image, selection_of(job))))
     size = image.levels[0].voxel_size
     if _is_annotation_store(pair.labels):
+        if job.label_kind != "annotation":
+            raise ConfigError(
+                f"{pair.labels} is a stored annotation, not labels of the kind {job.label_kind}; "
+                "say --label-kind annotation"
+            )
         annotation = open_annotation_store(pair.labels).load()
         if annotation.shape != image.shape:
             raise _misfit(pair.labels.name, annotation.shape, image)

@@ -36,29 +36,28 @@ def describe_training(event: JobEvent | TrainEvent) -> str | None:
 def _started(event: TrainingStarted) -> str:
     known = ", ".join(f"{name} {count}" for name, count in event.annotated.items())
     start = f"from {event.parent}" if event.parent else "from random weights"
-    length = f"{event.steps} steps" if event.steps else f"{event.seconds:.0f} s"
-    new = f"new classes: {', '.join(event.new_classes)}. " if event.new_classes else ""
-    again = f" Goes on after step {event.first_step}." if event.first_step else ""
-    return (
-        f"training {start} for {length} on {event.device} with {event.threads} threads, patches of "
-        f"{event.output_edge} pixels.{again} {new}Labeled pixels to learn from: {known}. "
-        f"{event.validation}"
-    )
+    length = f"{event.steps} steps" if event.steps else f"{event.seconds:.3g} s"
+    sentences = [
+        f"training {start} for {length} on {event.device}, patches of {event.output_edge} pixels"
+    ]
+    if event.first_step:
+        sentences.append(f"goes on after step {event.first_step}")
+    if event.parent and event.new_classes:
+        sentences.append(f"new classes: {', '.join(event.new_classes)}")
+    sentences.append(f"labeled pixels to learn from: {known}")
+    if event.rehearsed:
+        sentences.append(f"rehearses {event.rehearsed} crops of {event.parent}")
+    # Where nothing is held out, a warning has said so before.
+    if any(event.held_out.values()):
+        sentences.append(event.validation)
+    return "; ".join(sentences)
 
 
 def _judged(event: Judged) -> str:
     each = ", ".join(
         f"{name} {_change(before, after)}" for name, (before, after) in event.classes.items()
     )
-    parts = f"on {event.blocks} {event.on}"
-    verdict = f"{event.verdict}: " if event.verdict else ""
-    interval = (
-        f" (95 % interval of the difference {event.low:+.3f} to {event.high:+.3f})"
-        if event.low is not None and event.high is not None
-        else ""
-    )
-    head = f"{verdict}{event.metric} {_change(event.before, event.after)}{interval} {parts}"
-    return f"{head}; F1 of classes: {each}. {event.note}".strip()
+    return f"judged on {event.on}: {event.note}; F1 of classes: {each}"
 
 
 def _change(before: float | None, after: float | None) -> str:

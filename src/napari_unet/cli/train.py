@@ -170,7 +170,11 @@ def make_job(values: dict[str, Any], *, resume: bool) -> TrainJob:
         from napari_unet.app.run_folder import run_folder, settings_of, stored_job
 
         folder = run_folder(values.get("output", ""), values.get("run"))
-        values = settings_of(stored_job(folder)) | values
+        stored = settings_of(stored_job(folder))
+        for one, other in (("steps", "minutes"), ("minutes", "steps")):
+            if one in values:
+                stored.pop(other, None)
+        values = stored | values
     return TrainJob.parse(values, source="train")
 
 
@@ -195,6 +199,7 @@ def _load_engine() -> None:
 def _run(job: TrainJob, reporter: Reporter, *, resume: bool, listen_to_input: bool) -> int:
     from napari_unet.app.run_folder import prepare_run_folder, record_run, write_command
     from napari_unet.app.train import run_training
+    from napari_unet.app.train_plan import output_path
     from napari_unet.cli.control_input import listen, stop_on_signals
     from napari_unet.core.events import Failed
     from napari_unet.inference.control import JobControl
@@ -204,9 +209,12 @@ def _run(job: TrainJob, reporter: Reporter, *, resume: bool, listen_to_input: bo
         listen(control)
     with stop_on_signals(control):
         try:
+            if not resume:
+                # Before a run folder is made for a model that cannot be.
+                output_path(job)
             folder = prepare_run_folder(job, resume=resume)
             if not resume:
-                write_command(folder, ["napari-unet", *sys.argv[1:]])
+                write_command(folder, ["napari-unet", *sys.argv[1:]], job)
             events = record_run(run_training(job, control, resume=resume), folder, resume=resume)
             with closing(events):
                 for event in events:
