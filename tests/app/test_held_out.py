@@ -108,4 +108,4 @@ def test_metrics_leave_absent_classes_out(rng: np.random.Generator) -> None:
         assert net.head.bias is not None
         net.head.bias[0] += 1000
     metrics = scorer.score(net).metrics(NAMES)
-    assert metrics == {"score": 1.0, "loss": 0.0, "iou/a": 1.0, "f1/a": 1.0}
+    assert metrics == {"score": 1.0, "score_error": 0.0, "loss": 0.0, "iou/a": 1.0, "f1/a": 1.0}

@@ -312,6 +312,17 @@ def test_a_preview_comes_where_the_user_looks(tmp_path: Path, files: dict[str, A
     assert set(np.unique(labels)) <= {1, 2}
 
 
+def test_previews_come_as_often_if_nothing_is_held_out(
+    tmp_path: Path, files: dict[str, Any]
+) -> None:
+    control = JobControl()
+    control.viewport = Box((0, 0, 0), (1, 30, 30))
+    events = run(job_of(tmp_path, files, steps=20, validation="none"), control)
+    assert not any(isinstance(event, Validated) for event in events)
+    found = [event.step for event in events if isinstance(event, PreviewReady)]
+    assert found == list(range(2, 21, 2))
+
+
 def test_loss_that_is_not_finite_ends_with_the_last_good_weights(
     tmp_path: Path, files: dict[str, Any]
 ) -> None:

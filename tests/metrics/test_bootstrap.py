@@ -13,6 +13,7 @@ from napari_unet.metrics.bootstrap import (
     f1_of,
     mean_f1,
     paired_difference,
+    standard_error,
 )
 from napari_unet.metrics.classes import Confusion
 
@@ -144,6 +145,38 @@ def test_each_class_is_compared_by_itself(rng: np.random.Generator) -> None:
         assert found == paired_difference(before, after, f1_of(k), resamples=100, seed=2)
         assert found.before == Confusion.total(before).f1[k - 1]
     assert mean_f1(Confusion.total(before)) == Confusion.total(before).mean_f1
+
+
+def test_the_standard_error_is_that_of_repeated_experiments(rng: np.random.Generator) -> None:
+    """Eight blocks: the spread over 250 experiments, and what each experiment says of it."""
+    experiments = [blocks_of(rng, 8, 0.0)[0] for _ in range(250)]
+    scores = [Confusion.total(blocks).mean_f1 for blocks in experiments]
+    errors = [standard_error(blocks, resamples=50, seed=k) for k, blocks in enumerate(experiments)]
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(scores), rel=0.12)
+
+
+def test_the_standard_error_is_that_of_scipy(rng: np.random.Generator) -> None:
+    blocks, _ = blocks_of(rng, 9, 0.0)
+
+    def score(index: np.ndarray, axis: int) -> np.ndarray:
+        return np.array(
+            [Confusion.total([blocks[i] for i in row]).mean_f1 for row in np.atleast_2d(index)]
+        )
+
+    expected = bootstrap((np.arange(9),), score, n_resamples=1000, vectorized=True).standard_error
+    found = standard_error(blocks, resamples=2000, seed=1)
+    assert found == pytest.approx(float(expected) * np.sqrt(9 / 8), rel=0.1)
+    assert found == standard_error(blocks, resamples=2000, seed=1)
+
+
+def test_without_two_blocks_there_is_no_standard_error(rng: np.random.Generator) -> None:
+    blocks, _ = blocks_of(rng, 1, 0.0)
+    nothing = Confusion(np.zeros((2, 2), np.int64))
+    assert standard_error([], seed=0) == standard_error(blocks, seed=0) == 0
+    assert standard_error([*blocks, nothing, nothing], seed=0) == 0
+    assert standard_error(blocks * 5, seed=0) == pytest.approx(0)
+    with pytest.raises(ConfigError, match="cannot be compared"):
+        standard_error(blocks, resamples=0, seed=0)
 
 
 def test_blocks_that_do_not_pair_are_refused(rng: np.random.Generator) -> None:

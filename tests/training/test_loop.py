@@ -114,12 +114,18 @@ def test_resumed_is_uninterrupted_bit_for_bit(
         | {"freeze_norm_from": 0.7, **options},
         source="test",
     )
-    scores = {2: 1.0, 4: 3.0, 6: 2.0}
+    # Without its error, which a checkpoint has to remember, the best score would stay alone.
+    scores = {2: 1.0, 4: 3.0, 6: 2.0, 8: 2.5}
+    errors = {4: 0.7}
 
     def start(net: UNet, folder: str, resume: bool = False) -> Iterator[TrainingEvent]:
         def validate(averaged: torch.nn.Module) -> dict[str, float]:
             step = last_step[0]
-            return {"score": scores.get(step, 0), "mean": float(averaged.head.weight.mean())}
+            return {
+                "score": scores.get(step, 0),
+                "score_error": errors.get(step, 0),
+                "mean": float(averaged.head.weight.mean()),
+            }
 
         (tmp_path / folder).mkdir(exist_ok=True)
         last_step = [stop_at if resume else 0]
@@ -188,6 +194,61 @@ def test_the_best_validated_weights_are_kept(sampler: PatchSampler) -> None:
     assert not equal(seen[1], seen[2])
 
 
+def test_later_weights_are_kept_within_one_standard_error_of_the_best(
+    sampler: PatchSampler,
+) -> None:
+    """The error is that of the highest score: neither small steps down nor own errors add up."""
+    seen = []
+    scores = [(0.1, 0.5), (0.9, 0.1), (0.8, 0.3), (0.79, 9.0), (0.81, 0.0), (0.7, 0.0)]
+
+    def validate(net: torch.nn.Module) -> dict[str, float]:
+        seen.append(weights(net))
+        score, error = scores[len(seen) - 1]
+        return {"score": score, "score_error": error}
+
+    net = tiny_net()
+    settings = LoopSettings(steps=6, validate_every=1, patience=4)
+    events = list(train(net, sampler.draw, settings, validate=validate))
+    kept = [e.is_best for e in events if isinstance(e, Validated)]
+    assert kept == [True, True, True, False, True, False]
+    assert equal(weights(net), seen[4])
+    assert not equal(seen[4], seen[5])
+    assert events[-1].step == 6
+
+
+def test_patience_counts_validations_without_a_higher_score(sampler: PatchSampler) -> None:
+    """Weights that are kept for being late do not make a plateau longer."""
+    settings = LoopSettings(steps=99, validate_every=1, patience=3)
+    events = train(
+        tiny_net(), sampler.draw, settings, validate=lambda net: {"score": 0.5, "score_error": 0.1}
+    )
+    *_, last = events
+    assert isinstance(last, Stopped)
+    assert last.step == 4
+
+
+def test_who_only_looks_on_sees_what_a_validation_would(
+    sampler: PatchSampler, tmp_path: Path
+) -> None:
+    settings = LoopSettings(steps=7, validate_every=2, patience=1)
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look(net: torch.nn.Module) -> dict[str, float]:
+        assert not net.training
+        seen.append(weights(net))
+        return {}
+
+    net, alone = tiny_net(), tiny_net()
+    events = list(train(net, sampler.draw, settings, validate=look, run_dir=tmp_path))
+    assert [type(e) for e in events] == [StepDone] * 7 + [Saved]
+    assert len(seen) == 4
+    list(train(alone, sampler.draw, settings))
+    assert equal(weights(net), weights(alone))
+    assert equal(weights(net), seen[-1])
+    again = train(tiny_net(), sampler.draw, settings, validate=look, run_dir=tmp_path, resume=True)
+    assert list(again) == []
+
+
 def test_training_does_not_touch_the_programs_chance(sampler: PatchSampler) -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
@@ -251,7 +312,7 @@ def test_an_early_checkpoint_can_still_be_used(sampler: PatchSampler, tmp_path: 
         pass
     state = load_checkpoint(tmp_path / LAST)
     expected = list(events)
-    for name in ("validated_step", "without_gain", "scaler", "anchor", "pace"):
+    for name in ("validated_step", "without_gain", "best_error", "scaler", "anchor", "pace"):
         del state[name]
     save_checkpoint(tmp_path / LAST, state)
     assert list(start(resumed, resume=True)) == expected
@@ -317,12 +378,12 @@ def test_it_stops_on_a_plateau_with_the_best_weights(sampler: PatchSampler, tmp_
 
     net = tiny_net()
     *_, saved, last = start()
-    reason = "3 validations in a row were not better than the best score, 0.6"
+    reason = "3 validations in a row were not better than the highest score, 0.6"
     assert saved == Saved(8, tmp_path / LAST)
     assert last == Stopped(8, reason)
-    assert equal(weights(net), seen[4])
+    assert equal(weights(net), seen[6])  # as good as the highest, and later
     assert start(resume=True) == [last]
-    assert equal(weights(net), seen[4])
+    assert equal(weights(net), seen[6])
 
 
 def test_a_foreign_checkpoint_is_refused(sampler: PatchSampler, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from napari_unet.core.boxes import Box
 from napari_unet.core.classes import FIRST_CLASS, UNLABELED
 from napari_unet.core.normalization import normalize
 from napari_unet.inference.predictor import Predictor
+from napari_unet.metrics.bootstrap import standard_error
 from napari_unet.metrics.classes import Confusion, confusion
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ CELL_EDGE = 256
 
 KEPT_VALUES = 2**24
 """Network inputs that are kept between validations: 64 MB of float32, some 400 strokes."""
+
+ERROR_SEED = 0
+"""Of the resamples of every standard error: the same blocks are drawn for all weights."""
 
 LEAST_PROBABILITY = 1e-7
 """Of the right class, in the loss: one pixel that is quite wrong must not hide all others."""
@@ -123,10 +127,15 @@ class Scores:
     def metrics(self, class_names: Sequence[str]) -> dict[str, float]:
         """Return what the training loop reports; classes that are absent are left out.
 
-        "score" is the mean F1 over the classes present.
+        "score" is the mean F1 over the classes present, "score_error" its standard error over the
+        blocks.
         """
         total = Confusion.total(self.blocks)
-        result = {"score": total.mean_f1 or 0.0, "loss": self.loss}
+        result = {
+            "score": total.mean_f1 or 0.0,
+            "score_error": standard_error(self.blocks, seed=ERROR_SEED),
+            "loss": self.loss,
+        }
         for kind, values in (("iou", total.iou), ("f1", total.f1)):
             for name, value in zip(class_names, values, strict=True):
                 if value is not None:

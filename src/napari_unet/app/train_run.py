@@ -217,7 +217,7 @@ class TrainingRun:
             self.network.net,
             self.sampler.draw,
             self.settings,
-            validate=None if self.judges.selection is None else self._validate,
+            validate=self._validate,
             run_dir=self.plan.run,
             resume=resume,
         )
@@ -235,16 +235,17 @@ class TrainingRun:
             case StepDone(step=step):
                 self.report.steps = step
             case Validated(step=step, metrics=metrics, is_best=is_best):
-                self.stale = 0 if is_best else self.stale + 1
+                self.stale = 0 if metrics[SCORE] > self.best_score else self.stale + 1
+                self.best_score = max(self.best_score, metrics[SCORE])
                 if is_best:
-                    self.report.best_step, self.best_score = step, metrics[SCORE]
+                    self.report.best_step = step
             case Stopped(reason=reason):
                 patience = self.settings.patience
                 on_plateau = patience is not None and self.stale >= patience
                 self.reason = "plateau" if on_plateau else "non-finite loss"
                 self.detail = reason
         yield event
-        if isinstance(event, Validated) and self.preview is not None:
+        if self.preview is not None:
             yield self.preview
             self.preview = None
 
@@ -324,10 +325,10 @@ class TrainingRun:
         )
 
     def _validate(self, net: nn.Module) -> Mapping[str, float]:
-        """Score weights for the loop, and make a preview of them where the user is looking."""
+        """Score weights for the loop, if labels select, and preview them where the user looks."""
+        self.preview = self._make_preview(net)
         if self.judges.selection is None:
             return {}
-        self.preview = self._make_preview(net)
         return self.judges.selection.score(net).metrics(self.ground.class_names)
 
     def _make_preview(self, net: nn.Module) -> PreviewReady | None:

@@ -1,7 +1,8 @@
-"""Whether new weights are better than their parent: a paired bootstrap over held-out blocks.
+"""How sure a score is, and whether new weights are better: a bootstrap over held-out blocks.
 
 Pixels of one block are not independent, blocks roughly are; so whole blocks are drawn with
-replacement, the same ones for both, and the score is taken from their pooled counts.
+replacement, the same ones for parent and new weights, and the score is taken from their pooled
+counts.
 
 The percentile interval is too narrow for few blocks: it takes the standard deviation as if it were
 known. It is widened as Student's interval is [1]_: its level becomes that of
@@ -12,6 +13,8 @@ References
 ----------
 .. [1] T. Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician
    69(4), 2015, sec. 5.3 ("expanded percentile interval").
+.. [2] B. Efron, R. Tibshirani, "An Introduction to the Bootstrap", 1993, sec. 6.4: 200 resamples
+   are enough for a standard error.
 """
 
 from __future__ import annotations
@@ -132,7 +135,7 @@ def paired_difference(
             f"needs {MIN_BLOCKS}"
         )
     else:
-        drawn = _resampled(parent, new, statistic, resamples, seed)
+        drawn = np.diff(_resampled((parent, new), statistic, resamples, seed))[:, 0]
         reason = "" if len(drawn) else "no resample of the judging blocks has a score"
     difference = None if before is None or after is None else after - before
     low, high = _interval(drawn, telling) if len(drawn) else (None, None)
@@ -166,27 +169,60 @@ def class_differences(
     )
 
 
-def _resampled(
-    parent: Sequence[Confusion],
-    new: Sequence[Confusion],
-    statistic: Statistic,
-    resamples: int,
+def standard_error(
+    blocks: Sequence[Confusion],
+    statistic: Statistic = mean_f1,
+    *,
+    resamples: int = 200,
     seed: int,
+) -> float:
+    """Return the standard error of a statistic of pooled counts; 0 if nobody can say.
+
+    It is the standard deviation over the resamples, times ``sqrt(n / (n - 1))`` for the n blocks
+    that have a score: drawing from few blocks varies less than the blocks themselves [2]_. With
+    fewer than two there is nothing to take it from.
+
+    Parameters
+    ----------
+    blocks : sequence of Confusion
+        Counts of each block.
+    statistic : callable
+        As for `paired_difference`.
+    resamples : int
+        How often the blocks are drawn.
+    seed : int
+        Of the drawing.
+
+    Raises
+    ------
+    ConfigError
+        If the blocks differ in classes, or the seed is negative or there are no resamples.
+    """
+    _check_paired(blocks, blocks, resamples, seed)
+    telling = sum(statistic(part) is not None for part in blocks)
+    if telling < 2:
+        return 0.0
+    drawn = _resampled((blocks,), statistic, resamples, seed)
+    return math.sqrt(telling / (telling - 1)) * float(drawn.std()) if len(drawn) else 0.0
+
+
+def _resampled(
+    sides: Sequence[Sequence[Confusion]], statistic: Statistic, resamples: int, seed: int
 ) -> Floats:
-    """Return the differences of the resamples that have one."""
-    tables = [np.stack([part.counts for part in parts]) for parts in (parent, new)]
+    """Return, (r, sides), the scores of the resamples in which every side has one."""
+    tables = [np.stack([part.counts for part in parts]) for parts in sides]
     rng = np.random.default_rng(seed)
-    blocks = len(parent)
+    blocks = len(sides[0])
     values = []
     for start in range(0, resamples, _BATCH):
         count = min(_BATCH, resamples - start)
         times = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=count)
-        old_pool, new_pool = (np.tensordot(times, table, axes=1) for table in tables)
-        for old, young in zip(old_pool, new_pool, strict=True):
-            before, after = statistic(Confusion(old)), statistic(Confusion(young))
-            if before is not None and after is not None:
-                values.append(after - before)
-    return np.array(values)
+        pools = [np.tensordot(times, table, axes=1) for table in tables]
+        for pooled in zip(*pools, strict=True):
+            found = [statistic(Confusion(counts)) for counts in pooled]
+            if None not in found:
+                values.append(found)
+    return np.array(values, dtype=np.float64).reshape(-1, len(sides))
 
 
 def _interval(differences: Floats, blocks: int) -> tuple[float, float]:

@@ -33,7 +33,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The averaged weights were scored after `step` steps; `is_best` compares with all before."""
+    """The averaged weights were scored after `step` steps; `is_best`: they are kept for now."""
 
     step: int
     metrics: Mapping[str, float]

@@ -27,10 +27,13 @@ if TYPE_CHECKING:
 
     Validate = Callable[[nn.Module], Mapping[str, float]]
 
-__all__ = ["SCORE", "LoopSettings", "train"]
+__all__ = ["SCORE", "SCORE_ERROR", "LoopSettings", "train"]
 
 SCORE = "score"
 """Name of the metric by which the best weights are chosen; higher is better."""
+
+SCORE_ERROR = "score_error"
+"""Name of the metric that is the standard error of the score; 0 where there is none."""
 
 PACE = "pace"
 """Name of the times in a checkpoint."""
@@ -47,10 +50,12 @@ def train(
 ) -> Iterator[TrainingEvent]:
     """Change the weights of `net` step by step and yield what happens.
 
-    When the generator ends or is closed, `net` holds the best weights: of the moving averages that
-    were validated the one with the highest "score", without validation the newest. Closing it
-    between two events is how to stop; with a run folder a checkpoint is then written, so that a
-    resumed training goes on where it stopped.
+    When the generator ends or is closed, `net` holds the best weights. Without validation these are
+    the newest moving average. With it they are the last one that was validated with a "score" no
+    more than one standard error, the "score_error" of the highest score before, below that: few
+    labels make the highest score a matter of chance, and later weights have learnt more. Without
+    errors it is the one with the highest score. Closing it between two events is how to stop; with
+    a run folder a checkpoint is then written, so that a resumed training goes on where it stopped.
 
     Parameters
     ----------
@@ -61,7 +66,8 @@ def train(
     settings : LoopSettings
         Steps or seconds, optimizer, schedule.
     validate : callable, optional
-        Returns metrics of a network in evaluation mode; "score" selects.
+        Returns metrics of a network in evaluation mode; "score" and "score_error" select. If it
+        returns none, it has only looked on: no `Validated` comes, and the newest weights are kept.
     run_dir : Path, optional
         Existing folder for `last.pt` and `best.pt`; None keeps nothing on disk.
     resume : bool
@@ -120,7 +126,7 @@ class _Run:
         while True:
             over = self._is_over()
             if self._validate is not None and self._must_validate(over):
-                yield self._validated(self._validate)
+                yield from self._validated(self._validate)
                 over = over or self._is_over()
             if self._run_dir is not None and self._must_save(over):
                 yield self._saved(self._run_dir)
@@ -199,11 +205,15 @@ class _Run:
         validations = math.ceil(s.steps / s.validate_every) - (step - 1) // s.validate_every
         return self._pace.eta(s.steps - step, validations if self._validate else 0)
 
-    def _validated(self, validate: Validate) -> Validated:
+    def _validated(self, validate: Validate) -> Iterator[Validated]:
+        training = self.training
         with self._pace.measured("validation"):
-            metrics = dict(validate(self.training.averaged))
-            is_best = self.training.judge(metrics[SCORE])
-        return Validated(self.training.step, metrics, is_best)
+            metrics = dict(validate(training.averaged))
+            if not metrics:
+                training.pass_over()
+                return
+            is_best = training.judge(metrics[SCORE], metrics.get(SCORE_ERROR, 0.0))
+        yield Validated(training.step, metrics, is_best)
 
     def _saved(self, run_dir: Path) -> Saved:
         training = self.training
@@ -217,6 +227,6 @@ class _Run:
 
 def _plateau(training: TrainingState) -> str:
     return (
-        f"{training.without_gain} validations in a row were not better than the best score, "
+        f"{training.without_gain} validations in a row were not better than the highest score, "
         f"{training.best_score:.4g}"
     )

@@ -59,6 +59,7 @@ class TrainingState:
     settings: LoopSettings
     step: int = 0
     best_score: float = -math.inf
+    best_error: float = 0.0
     best: dict[str, Tensor] | None = None
     validated_step: int = 0
     is_saved: bool = True
@@ -96,18 +97,31 @@ class TrainingState:
 
     @property
     def best_weights(self) -> dict[str, Tensor]:
-        """Of the averages that were validated the best; without validation the newest."""
+        """Of the averages that were validated those to keep; without validation the newest."""
         return self.averaged.state_dict() if self.best is None else self.best
 
-    def judge(self, score: float) -> bool:
-        """Keep the averaged weights if `score` is higher than all before; return whether it is."""
-        self.validated_step, self.is_saved = self.step, False
-        is_best = score > self.best_score
-        self.without_gain = 0 if is_best else self.without_gain + 1
+    def judge(self, score: float, error: float = 0.0) -> bool:
+        """Keep the averaged weights unless `score` is clearly lower than the highest before.
+
+        Clearly is by more than the standard error of the highest (Breiman et al. 1984, sec. 3.4.3).
+
+        Returns
+        -------
+        bool
+            Whether they are kept.
+        """
+        self.pass_over()
+        self.without_gain += 1
+        if score > self.best_score:
+            self.best_score, self.best_error, self.without_gain = score, error, 0
+        is_best = score >= self.best_score - self.best_error
         if is_best:
-            self.best_score = score
             self.best = {k: v.clone() for k, v in self.averaged.state_dict().items()}
         return is_best
+
+    def pass_over(self) -> None:
+        """Note that the validation of this step is done, whether or not it has a score."""
+        self.validated_step, self.is_saved = self.step, False
 
     def learn(self, draw: Draw, rate: float, *, freeze_norm: bool) -> float:
         """Take one step and return its loss; if that is not finite, the network stays as it was.
@@ -226,6 +240,7 @@ class TrainingState:
         return {
             "step": self.step,
             "best_score": self.best_score,
+            "best_error": self.best_error,
             "best": self.best,
             "validated_step": self.validated_step,
             "without_gain": self.without_gain,
@@ -264,6 +279,7 @@ class TrainingState:
         # Early checkpoints lack these numbers; they were written after their step was validated.
         self.validated_step = state.get("validated_step", self.step)
         self.without_gain = state.get("without_gain", 0)
+        self.best_error = state.get("best_error", 0.0)
         self.is_saved = True
         if seed != self.settings.seed:
             raise ConfigError(
