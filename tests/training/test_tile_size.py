@@ -65,8 +65,46 @@ def test_it_is_the_largest_whose_step_is_fast_enough(batch_size: int) -> None:
         measure=lambda edge: seconds[axis.output_size(edge)],
     )
     assert chosen in {244, 260}  # rounding may go either way
-    slow = choose_output_edge(PAPER, CHANNELS, settings, image_edge=999, measure=lambda edge: 100.0)
-    assert slow == 68
+
+
+@pytest.mark.parametrize(
+    ("depth", "image_edge", "least"), [(4, 999, 196), (4, 100, 100), (3, 999, 92), (2, 999, 64)]
+)
+def test_time_does_not_push_below_twice_the_halo(depth: int, image_edge: int, least: int) -> None:
+    def slow(edge: int) -> float:
+        return 100.0
+
+    chosen = choose_output_edge(
+        unet_geometry(depth), CHANNELS, TileSizeSettings(), image_edge=image_edge, measure=slow
+    )
+    assert chosen == least
+
+
+def test_on_a_cpu_time_allows_no_more_than_388_pixels() -> None:
+    chosen = [
+        choose_output_edge(
+            PAPER,
+            CHANNELS,
+            TileSizeSettings(),
+            image_edge=999,
+            memory_bytes=memory,
+            measure=lambda edge: 1e-6,
+        )
+        for memory in (None, 2**40)
+    ]
+    assert chosen == [388, 516]
+
+
+def test_memory_pushes_below_twice_the_halo() -> None:
+    chosen = choose_output_edge(
+        PAPER,
+        CHANNELS,
+        TileSizeSettings(),
+        image_edge=999,
+        memory_bytes=1,
+        measure=lambda edge: 100.0,
+    )
+    assert chosen == 4
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
