@@ -6,7 +6,8 @@ setting                    fine-tuning                 from nothing
 budget                     1 minute                    10 minutes
 network                    the parent's                16 channels, depth 4, batch norm
 batch statistics           the parent's, never changed learnt, fixed after 60 %
-learning rate at its peak  5e-4                        2e-3
+learning rate at its peak  1e-3                        2e-3
+balance of rare classes    0.35                        0.5
 =========================  ==========================  =================================
 
 Everything else is in `FINE_TUNE` and `FROM_NOTHING`. What a job gives in its tables ``network``,
@@ -78,10 +79,11 @@ class TrainingDefaults(Settings):
 
 FINE_TUNE = TrainingDefaults(
     minutes=1,
+    balance_power=0.35,
     head_start=True,
     loop={
         "optimizer": "adamw",
-        "peak_rate": 5e-4,
+        "peak_rate": 1e-3,
         "weight_decay": 1e-4,
         "average_decay": 0.98,  # a minute on two cores has about 200 steps
         "freeze_norm_from": 0.0,  # a few strokes are too little to measure statistics on
