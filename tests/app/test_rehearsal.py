@@ -16,7 +16,6 @@ from napari_unet.app.rehearsal import Rehearsal, find_rehearsal
 from napari_unet.app.train import TrainEvent, run_training
 from napari_unet.app.train_plan import plan_training
 from napari_unet.cli.describe_training import describe_training
-from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader
 from napari_unet.core.train_events import TrainingFinished, TrainingStarted
@@ -113,20 +112,6 @@ def test_there_may_be_nothing_to_rehearse(tmp_path: Path, fields: dict[str, Any]
     assert find_rehearsal(plan, ("a", "b"), 0.25) is None
     nothing = plan_training(job_of(fields, parent=None, classes=("a", "b")))
     assert find_rehearsal(nothing, ("a", "b"), 0.25) is None
-
-
-def test_crops_count_as_their_share(fields: dict[str, Any]) -> None:
-    found = rehearsal_of(fields, ("a", "b", "c"))
-    # Labels 1, 2, 3, 1 and 0, five times each; a quarter of 400 labels is rehearsed.
-    np.testing.assert_allclose(found.mixed_counts([300, 0, 0]), [350, 25, 25])
-
-
-def test_with_a_weight_map_balance_is_part_of_it(fields: dict[str, Any]) -> None:
-    found = rehearsal_of(fields, ("a", "b", "c"))
-    assert all(volume.pixel_weights is None for volume in found.volumes(None))
-    weights = found.volumes((1.0, 2.0, 4.0))[0].pixel_weights
-    assert weights is not None
-    np.testing.assert_array_equal(weights(Box((1, 5, 5), (2, 10, 6)))[0, :, 0], [1, 2, 4, 1, 0])
 
 
 def test_a_fine_tune_rehearses_and_says_so(tmp_path: Path, fields: dict[str, Any]) -> None:

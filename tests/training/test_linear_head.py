@@ -53,7 +53,8 @@ def test_it_is_the_minimum_that_scipy_finds(weights: tuple[float, ...], is_open:
         )
 
     alternatives = torch.from_numpy(right & (np.arange(CLASSES) == CLASSES - 1))
-    fit_head(head, features, labels, weights, alternatives if is_open else None)
+    given = torch.from_numpy(balance) if weights else None
+    fit_head(head, features, labels, given, alternatives if is_open else None)
     found = parameters(head)
     best = minimize(loss, start, method="BFGS", options={"gtol": 1e-7})
     assert loss(found) == pytest.approx(best.fun, abs=1e-6)

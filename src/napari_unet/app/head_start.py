@@ -45,7 +45,7 @@ def give_head_start(
     ground : TrainingGround
         Held-out labels are not looked at.
     class_weights : sequence of float
-        As in the loss.
+        As in the loss: of what is annotated, not of what is rehearsed.
     pixels : int
         Bound of what is read of the images.
     seed : int
@@ -59,6 +59,7 @@ def give_head_start(
     chance = np.random.default_rng(seed)
     x, y = _features(network, ground, new, (pixels, seed))
     x, y = _drawn(x, y, MAX_LABELS, chance)
+    weights = torch.tensor(class_weights or [1.0] * len(ground.class_names))[y]
     alternatives, rehearsal = None, ground.rehearsal
     if rehearsal is not None:
         old_x, old_y = _features(network, ground, rehearsal.crops, (pixels, seed))
@@ -68,7 +69,8 @@ def give_head_start(
         for label in rehearsal.alternatives:
             alternatives[len(y) :, label - FIRST_CLASS] = True
         x, y = torch.cat([x, old_x]), torch.cat([y, old_y])
-    fit_head(network.net.head, x, y, class_weights, alternatives)
+        weights = torch.cat([weights, torch.ones(len(old_y))])
+    fit_head(network.net.head, x, y, weights, alternatives)
 
 
 def _features(

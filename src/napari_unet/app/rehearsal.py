@@ -16,21 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_unet.app.crops import find_crops
 from napari_unet.training.volumes import AnnotatedVolume
-from napari_unet.training.weight_map import pixel_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import numpy.typing as npt
+    from collections.abc import Sequence
 
     from napari_unet.app.held_out import HeldOutLabels
     from napari_unet.app.train_plan import TrainPlan
-    from napari_unet.core.annotation import Annotation
-    from napari_unet.core.boxes import Box
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,34 +55,13 @@ class Rehearsal:
             f"(SHA-256 {self.sha256})"
         )
 
-    def mixed_counts(self, counts: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Return labeled pixels of each class, those of the crops counted as their share of all.
-
-        Parameters
-        ----------
-        counts : sequence of int
-            Of what is annotated, by class.
-        """
-        own = np.sum([crop.annotation.counts for crop in self.crops], axis=0, dtype=np.float64)
-        new = np.asarray(counts, dtype=np.float64)
-        return np.asarray(new + own / own.sum() * new.sum() * self.share / (1 - self.share))
-
-    def volumes(self, class_weights: Sequence[float] | None) -> list[AnnotatedVolume]:
-        """Return what patches are drawn from.
-
-        Parameters
-        ----------
-        class_weights : sequence of float or None
-            None = they are part of the loss.
-        """
+    def volumes(self) -> list[AnnotatedVolume]:
+        """Return what patches are drawn from."""
         return [
             AnnotatedVolume(
                 crop.image.source,
                 crop.annotation,
                 crop.image.normalization,
-                pixel_weights=None
-                if class_weights is None
-                else _balance(crop.annotation, np.asarray(class_weights)),
                 alternatives=self.alternatives,
             )
             for crop in self.crops
@@ -126,12 +98,3 @@ def find_rehearsal(plan: TrainPlan, class_names: Sequence[str], share: float) ->
     if not crops:
         return None
     return Rehearsal(tuple(crops), found.unknown(class_names, rename), share, found.sha256)
-
-
-def _balance(
-    annotation: Annotation, class_weights: npt.NDArray[np.floating]
-) -> Callable[[Box], npt.NDArray[np.float32]]:
-    def weights(box: Box) -> npt.NDArray[np.float32]:
-        return pixel_weights(annotation.read(box)[0], class_weights, None)[np.newaxis]
-
-    return weights

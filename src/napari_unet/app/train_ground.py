@@ -21,8 +21,6 @@ from napari_unet.training.weight_map import balance_counts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import numpy.typing as npt
-
     from napari_unet.app.rehearsal import Rehearsal
     from napari_unet.core.header import ModelHeader
     from napari_unet.core.receptive import NetGeometry
@@ -152,11 +150,8 @@ class TrainingGround:
         return [HeldOutLabels(self.images[b.volume], b.annotation, b.box) for b in blocks]
 
     def class_weights(self, power: float) -> tuple[float, ...]:
-        """Return the weight of each class in the loss: by how often its labels are drawn."""
-        counts: npt.ArrayLike = list(self.annotated.values())
-        if self.rehearsal is not None:
-            counts = self.rehearsal.mixed_counts(list(self.annotated.values()))
-        weights = balance_counts(counts, power=power)
+        """Return the weight of each class in the loss."""
+        weights = balance_counts(list(self.annotated.values()), power=power)
         return tuple(float(weight) for weight in weights)
 
     @property
@@ -190,7 +185,7 @@ class TrainingGround:
                 )
             )
         if self.rehearsal is not None:
-            result += self.rehearsal.volumes(class_weights if self.weighs_gaps else None)
+            result += self.rehearsal.volumes()
         return result
 
     def check_learnable(self, parent_names: Sequence[str]) -> Iterator[str]:

@@ -24,8 +24,6 @@ from napari_unet.errors import TrainingError
 from napari_unet.training.loss import pixel_losses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 MAX_ITERATIONS = 200
@@ -43,7 +41,7 @@ def fit_head(
     head: nn.Conv2d,
     features: Tensor,
     labels: Tensor,
-    class_weights: Sequence[float] = (),
+    weights: Tensor | None = None,
     alternatives: Tensor | None = None,
 ) -> None:
     """Change a last layer to what suits the features of annotated pixels best.
@@ -56,8 +54,8 @@ def fit_head(
         (n, channels) of n annotated pixels.
     labels : Tensor
         (n,) their classes, from 0.
-    class_weights : sequence of float
-        One weight per class in the loss; empty = all 1. They are normalized.
+    weights : Tensor, optional
+        (n,) of the pixels in the loss; None = all 1. They are normalized.
     alternatives : Tensor, optional
         (n, classes) bool: what each pixel may be instead of its class; None = nothing.
 
@@ -75,8 +73,7 @@ def fit_head(
     if not bool(torch.isfinite(features).all()):
         raise TrainingError("the network answers with NaN or infinity; check the gray values")
     x, y = features.detach().double(), labels.long()
-    weights = class_weights or [1.0] * len(weight)
-    balance = torch.tensor(weights, dtype=torch.float64, device=x.device)[y]
+    balance = torch.ones_like(x[:, 0]) if weights is None else weights.to(x)
     start = weight.detach().double().flatten(1), bias.detach().double()
     change = [torch.zeros_like(part, requires_grad=True) for part in start]
     solver = torch.optim.LBFGS(change, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")

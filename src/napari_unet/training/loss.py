@@ -75,8 +75,10 @@ def segmentation_loss(
         E = -\sum_{G \in \{R, U\}} \frac{|G|}{N} \frac{\sum_{x \in G} w(x) \log
         \sum_{k \in \{l(x)\} \cup A_n} p_k(x)}{\sum_{x \in G} w(x)} + ...
 
-    A crop that is labeled everywhere would else outweigh the strokes beside it. The second term is
-    that of the other patches only: a class that labels leave open has no overlap to measure.
+    A crop that is labeled everywhere would else outweigh the strokes beside it. There w_class does
+    not count: crops show how frequent classes are, and a balance that suits other labels would
+    shift every border in them. The second term is that of the other patches only: a class that
+    labels leave open has no overlap to measure.
 
     Parameters
     ----------
@@ -114,8 +116,10 @@ def segmentation_loss(
     if rehearsed is None:
         loss = _weighted_mean(pixel_losses(logits, target), weight)
     else:
-        loss = _mean_of_both(logits, target, weight, rehearsed)
-        weight = weight * ~rehearsed.patches[:, None, None]
+        _, even = _target_and_weight(logits, labels, None, pixel_weights)
+        is_old = rehearsed.patches[:, None, None]
+        loss = _mean_of_both(logits, target, torch.where(is_old, even, weight), rehearsed)
+        weight = weight * ~is_old
     if dice_weight:
         loss = loss + dice_weight * _soft_dice(logits, target, weight)
     return loss
