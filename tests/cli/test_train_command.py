@@ -18,6 +18,7 @@ from napari_unet.cli.main import app
 from napari_unet.core.train_events import Judged, TrainingStarted
 from napari_unet.model.file import read_model_header
 from napari_unet.model.weights import load_model
+from napari_unet.training.events import Validated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -249,6 +250,22 @@ def test_the_start_is_said_once_and_without_what_goes_without_saying() -> None:
         "goes on after step 3; new classes: b; labeled pixels to learn from: a 5, b 7; "
         "9% is held out"
     )
+
+
+def test_scores_are_said_in_the_order_of_the_classes_and_short() -> None:
+    metrics = {
+        "score": 0.4625,
+        "score_error": 0.026,
+        "loss": 0.786,
+        "iou/b": 0.5,
+        "iou/a": 0.1,
+        "f1/b": 0.697,
+        "f1/a": 0.228,
+    }
+    said = describe_training(Validated(6, metrics, is_best=True))
+    assert said is not None
+    assert said.startswith("step 6: mean F1 0.463 +- 0.026 (b 0.697, a 0.228), loss 0.786 (")
+    assert describe_training(Validated(7, {"score": 0.5}, False)) == "step 7: mean F1 0.500"
 
 
 def test_a_verdict_is_said_once() -> None:

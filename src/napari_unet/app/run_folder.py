@@ -216,8 +216,12 @@ def draw_curves(folder: Path) -> None:
     validated = [e for e in events if e.get("event") == "validated"]
     figure = Figure(figsize=(7, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
-    above.plot([e["step"] for e in steps], [e["loss"] for e in steps], lw=0.5, label="loss")
+    above.plot([e["step"] for e in steps], [e["loss"] for e in steps], lw=0.5)
     above.set(ylabel="training loss")
+    rate = above.twinx()
+    rates = [e["learning_rate"] for e in steps]
+    rate.plot([e["step"] for e in steps], rates, color="0.6", lw=1)
+    rate.set(ylabel="learning rate (gray)", ylim=(0, None))
     names = sorted({n for e in validated for n in e["metrics"] if n.startswith("f1/")})
     for name in ("score", *names):
         known = [e for e in validated if e["metrics"].get(name) is not None]

@@ -160,7 +160,7 @@ class TrainingRun:
         self.best_score, self.stale = float(state["best_score"]), int(state["without_gain"])
         found = [e for e in read_log(self.plan.run) if e.get("event") == "validated"]
         best = [int(e["step"]) for e in found if e["is_best"] and e["step"] <= self.report.steps]
-        self.report.best_step = max(best, default=self.report.steps)
+        self.report.best_step = max(best, default=0)
 
     def _decide(self, *, resume: bool) -> None:
         """Work out, or read back, what the machine decides: costs and the size of patches."""
@@ -257,7 +257,8 @@ class TrainingRun:
                 f"nothing was learnt: {self.detail}; check the gray values of the images, or give "
                 "a lower peak_rate"
             )
-        if self.judges.selection is None:
+        if report.best_step == 0:
+            # No validation has chosen any: the newest ones are kept.
             report.best_step = steps
         if self._is_worse_than_start():
             self.network.net.load_state_dict(self.start_weights)

@@ -8,6 +8,8 @@ from napari_unet.core.train_events import Judged, TrainingFinished, TrainingStar
 from napari_unet.training.events import Stopped, Validated
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from napari_unet.app.train import TrainEvent
     from napari_unet.core.events import JobEvent
 
@@ -18,8 +20,7 @@ def describe_training(event: JobEvent | TrainEvent) -> str | None:
         case TrainingStarted():
             return _started(event)
         case Validated(step=step, metrics=metrics, is_best=is_best):
-            scores = [f"{name} {value:.3f}" for name, value in sorted(metrics.items())]
-            return f"step {step}: {', '.join(scores)}{' (best so far)' if is_best else ''}"
+            return f"step {step}: {_scores(metrics)}{' (kept so far)' if is_best else ''}"
         case Stopped(step=step, reason=reason):
             return f"stopped after step {step}: {reason}"
         case Judged():
@@ -51,6 +52,19 @@ def _started(event: TrainingStarted) -> str:
     if any(event.held_out.values()):
         sentences.append(event.validation)
     return "; ".join(sentences)
+
+
+def _scores(metrics: Mapping[str, float]) -> str:
+    """Return what people look at; programs get the rest, such as IoU."""
+    each = ", ".join(
+        f"{name.removeprefix('f1/')} {value:.3f}"
+        for name, value in metrics.items()
+        if name.startswith("f1/")
+    )
+    mean = f"mean F1 {metrics['score']:.3f}" if "score" in metrics else "no score"
+    error = f" +- {metrics['score_error']:.3f}" if metrics.get("score_error") else ""
+    loss = f", loss {metrics['loss']:.3f}" if "loss" in metrics else ""
+    return f"{mean}{error} ({each}){loss}" if each else f"{mean}{error}{loss}"
 
 
 def _judged(event: Judged) -> str:
