@@ -187,6 +187,31 @@ def test_the_kept_command_repeats_the_training(tmp_path: Path, pair: list[str]) 
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_a_fine_tune_goes_on_from_another_folder(
+    tmp_path: Path, pair: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(*pair, *CLASSES, "--output", "old.safetensors") == 0
+    assert train(*pair, *CLASSES, "--from", "old.safetensors") == 0
+    (tmp_path / "new.safetensors").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(SystemExit) as ended:
+        app(["train", "--output", "../new.safetensors", "--run", "../new.run", "--resume"])
+    assert ended.value.code == 0
+    assert (tmp_path / "new.safetensors").exists()
+
+
+def test_a_network_that_the_parent_does_not_have_is_refused(
+    tmp_path: Path, pair: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert train(*pair, *CLASSES, "--output", "old.safetensors") == 0
+    (tmp_path / "tiny.toml").write_text(TINY.replace("depth = 2", "depth = 3"), encoding="utf-8")
+    assert train(*pair, *CLASSES, "--from", "old.safetensors") == 2
+    assert "network.depth = 3 does not fit the model old, whose network has 2" in (
+        capfd.readouterr().err
+    )
+
+
 def test_a_finished_training_says_so(pair: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert train(*pair, *CLASSES) == 0
     with pytest.raises(SystemExit) as ended:

@@ -52,6 +52,20 @@ def test_paths_are_absolute_and_names_are_not(
     assert file.output == str(tmp_path / "mine.safetensors")
 
 
+def test_models_and_pairs_to_validate_with_are_absolute_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("c:1.tif", "d.tif"):
+        (tmp_path / name).touch()
+    values = {**PAIR, "output": "mine", "parent": "old.safetensors", "validation": "c:1.tif:d.tif"}
+    job = make_job(values, resume=False)
+    assert job.parent == str(tmp_path / "old.safetensors")
+    assert job.validation == f"{tmp_path / 'c:1.tif'}:{tmp_path / 'd.tif'}"
+    named = make_job({**PAIR, "output": "mine", "parent": "old"}, resume=False)
+    assert (named.parent, named.validation) == ("old", "auto")
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_unet.app.run_folder import GIVEN, prepare_run_folder, record_run, run_folder
 from napari_unet.app.train_ground import OpenedData
+from napari_unet.app.train_paths import absolute_paths
 from napari_unet.app.train_plan import plan_training
 from napari_unet.app.train_run import TrainingRun
 from napari_unet.app.training_events import TrainEvent
@@ -81,7 +82,7 @@ def train_model(
         "labels": _kept(labels, where, "labels"),
         "output": str(output),
     }
-    job = TrainJob.parse(values, source="train")
+    job = TrainJob.parse(absolute_paths(values), source="train")
     folder = prepare_run_folder(job, resume=False)
     for path, array in _arrays(images, where, "image") + _arrays(labels, where, "labels"):
         check_writable(path.parent)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_unet.app.held_out import HeldOutLabels, ImageInput
 from napari_unet.app.train_data import TrainingData, class_counts, gap_weights, measure, open_data
+from napari_unet.app.train_paths import split_pair
 from napari_unet.core.annotation import Annotation
 from napari_unet.errors import AnnotationError, ConfigError, TrainingError
 from napari_unet.training.parts import Split, VolumeSplit
@@ -241,16 +241,14 @@ def _validation_pair(job: TrainJob) -> tuple[str, str] | None:
     text = job.validation
     if text in (AUTO, NONE):
         return None
-    parts = text.split(":")
-    for k in range(1, len(parts)):
-        image, labels = ":".join(parts[:k]), ":".join(parts[k:])
-        if Path(image).expanduser().exists() and Path(labels).expanduser().exists():
-            if job.dataset is not None:
-                raise ConfigError(
-                    "a pair to validate with does not go with a data set, whose labels are of "
-                    "another kind; give auto or none"
-                )
-            return image, labels
+    pair = split_pair(text)
+    if pair is not None and job.dataset is not None:
+        raise ConfigError(
+            "a pair to validate with does not go with a data set, whose labels are of another "
+            "kind; give auto or none"
+        )
+    if pair is not None:
+        return pair
     raise ConfigError(
         f"validation {text!r} is neither auto nor none, nor the paths of an image and its labels "
         "with a colon between them; check that both exist"

@@ -104,7 +104,20 @@ def expected_input(plan: TrainPlan, data: TrainingData) -> InputExpectation:
             f"{expected.context} neighboring slice(s) on each side; leave it out, or start from "
             "nothing, without --from"
         )
+    _check_network(job.network, parent)
     return expected.model_copy(update=known)
+
+
+def _check_network(given: Mapping[str, Any], parent: ModelHeader) -> None:
+    """Refuse settings of a network that the parent does not have."""
+    has = parent.architecture.model_dump(mode="json")
+    for name, value in given.items():
+        if name not in has or has[name] != value:
+            raise ConfigError(
+                f"network.{name} = {value} does not fit the model {parent.name}, whose network has "
+                f"{has.get(name, 'no such setting')}; leave it out, or start from nothing, without "
+                "--from"
+            )
 
 
 def write_model(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +15,6 @@ from napari_unet.errors import ConfigError, UNetError
 
 if TYPE_CHECKING:
     from napari_unet.core.train_job import TrainJob
-
-MANY = ("images", "labels")
-"""Options that may be given several times; values given here replace those of the file."""
 
 
 def train(
@@ -161,9 +157,10 @@ def make_job(values: dict[str, Any], *, resume: bool) -> TrainJob:
     ConfigError
         If something is missing or wrong.
     """
+    from napari_unet.app.train_paths import absolute_paths
     from napari_unet.core.train_job import TrainJob
 
-    values = _absolute(values)
+    values = absolute_paths(values)
     if "output" not in values and not (resume and "run" in values):
         raise ConfigError("--output is missing; name the new model, or a .safetensors file")
     if resume:
@@ -176,20 +173,6 @@ def make_job(values: dict[str, Any], *, resume: bool) -> TrainJob:
                 stored.pop(other, None)
         values = stored | values
     return TrainJob.parse(values, source="train")
-
-
-def _absolute(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values with absolute paths, so that the run folder works from anywhere."""
-    changed = dict(values)
-    for key in MANY:
-        if isinstance(changed.get(key), list | tuple):
-            changed[key] = [str(Path(p).expanduser().absolute()) for p in changed[key]]
-    for key in ("root", "run"):
-        if isinstance(changed.get(key), str):
-            changed[key] = str(Path(changed[key]).expanduser().absolute())
-    if str(changed.get("output", "")).endswith(".safetensors"):
-        changed["output"] = str(Path(changed["output"]).expanduser().absolute())
-    return changed
 
 
 def _load_engine() -> None:
