@@ -22,7 +22,7 @@ from napari_unet.app.run_folder import (
 )
 from napari_unet.core.train_events import TrainingStarted
 from napari_unet.core.train_job import TrainJob
-from napari_unet.errors import ConfigError, OutputExistsError
+from napari_unet.errors import ConfigError, OutputExistsError, StorageError
 from napari_unet.training.checkpoint import LAST
 from napari_unet.training.events import Saved, StepDone, Validated
 
@@ -97,6 +97,12 @@ def test_a_foreign_folder_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     with pytest.raises(OutputExistsError, match=r"notes\.txt is a file"):
         prepare_run_folder(make_job(tmp_path / "notes.txt"), resume=False)
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"file.run cannot be made: .*; choose another --output"):
+        prepare_run_folder(make_job(tmp_path / "file" / "run"), resume=False)
 
 
 def test_a_finished_run_is_not_gone_on_with_unless_its_model_is_gone(tmp_path: Path) -> None:

@@ -103,7 +103,10 @@ def prepare_run_folder(job: TrainJob, *, resume: bool) -> Path:
             left.unlink(missing_ok=True)
         write_settings_file(folder / SETTINGS, settings_of(job))
     except OSError as error:
-        raise StorageError(f"run folder {folder} cannot be made: {error.strerror}") from error
+        raise StorageError(
+            f"run folder {folder} cannot be made: {error.strerror}; choose another --output or "
+            "--run, or ask for the permission"
+        ) from error
     return folder
 
 
