@@ -80,7 +80,7 @@ def test_time_does_not_push_below_twice_the_halo(depth: int, image_edge: int, le
     assert chosen == least
 
 
-def test_on_a_cpu_time_allows_no_more_than_388_pixels() -> None:
+def test_on_a_cpu_time_allows_no_more_than_260_pixels() -> None:
     chosen = [
         choose_output_edge(
             PAPER,
@@ -92,7 +92,7 @@ def test_on_a_cpu_time_allows_no_more_than_388_pixels() -> None:
         )
         for memory in (None, 2**40)
     ]
-    assert chosen == [388, 516]
+    assert chosen == [260, 516]
 
 
 def test_memory_pushes_below_twice_the_halo() -> None:

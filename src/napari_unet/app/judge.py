@@ -48,8 +48,13 @@ class Question:
     @property
     def metric(self) -> str:
         """What is compared, in words."""
-        names = [name for name in self.classes if name in self.known] or self.classes
-        return f"mean F1 of {', '.join(names)}"
+        return f"mean F1 of {', '.join(self.comparable or self.classes)}"
+
+    @property
+    def comparable(self) -> tuple[str, ...]:
+        """Classes that both can tell apart; one alone cannot be told from anything."""
+        names = tuple(name for name in self.classes if name in self.known)
+        return names if len(names) > 1 else ()
 
 
 def judge(before: Scores | None, after: Scores, question: Question) -> Judged:
@@ -65,7 +70,7 @@ def judge(before: Scores | None, after: Scores, question: Question) -> Judged:
         What is compared.
     """
     total = Confusion.total(after.blocks)
-    if before is None or not question.known & set(question.classes):
+    if before is None or not question.comparable:
         classes = _by_class(question.classes, None, total, frozenset())
         mean = total.mean_f1 or 0.0
         blocks = len(after.blocks)

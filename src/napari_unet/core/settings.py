@@ -11,6 +11,8 @@ from napari_unet.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic_core import ErrorDetails
+
 T = TypeVar("T", bound="Settings")
 
 
@@ -38,9 +40,19 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}"
-                + (f" (got {item['input']!r})" if item["type"] != "missing" else "")
-                for item in error.errors(include_url=False)
-            )
+            problems = "; ".join(_in_words(item, cls) for item in error.errors(include_url=False))
             raise ConfigError(f"{source}: {problems}") from error
+
+
+def _in_words(item: ErrorDetails, settings: type[Settings]) -> str:
+    """Return one thing that is wrong: where, what, and the value unless it is all there is."""
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        names = ", ".join(settings.model_fields) if len(item["loc"]) == 1 else ""
+        return f"there is no setting {place}" + (f"; there are {names}" if names else "")
+    message = item["msg"].removeprefix("Value error, ")
+    if not place:
+        return message
+    return f"{place}: {message}" + (
+        f" (got {item['input']!r})" if item["type"] != "missing" else ""
+    )
