@@ -90,7 +90,7 @@ FINE_TUNE = TrainingDefaults(
     },
     sampler={
         "geometric": {"free_share": 0.5, "scale_sigma": 0.1},
-        "rehearsal_share": 0.25,
+        "rehearsal_share": 0.1,  # more keeps more of the old tissue and learns less of the new
     },
 )
 """From a parent, on few strokes."""
