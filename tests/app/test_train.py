@@ -357,7 +357,7 @@ def messages() -> dict[str, tuple[type[UNetError], str, dict[str, Any]]]:
         "value": (AnnotationError, "the label 3 is none of the 2 classes", {}),
         "single class": (TrainingError, "the only class is matrix", {"classes": ("matrix",)}),
         "no names": (ConfigError, "give --classes", {"classes": None}),
-        "a setting": (ConfigError, "there is no setting rate; there are steps", {"loop": {"rate": 1}}),
+        "a setting": (ConfigError, "there is no setting rate; there are", {"loop": {"rate": 1}}),
         "elsewhere": (ConfigError, "comes from --steps", {"loop": {"steps": 1}}),
         "validation": (ConfigError, "neither auto nor none", {"validation": "some"}),
         "color": (ConfigError, "for a class 'x'", {"colors": {"x": "#000000"}}),

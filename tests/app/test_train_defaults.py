@@ -72,7 +72,7 @@ def all_settings(given: TrainJob) -> None:
         ("loop", "seconds", "comes from --minutes"),
         ("loop", "seed", "comes from --seed"),
         ("network", "num_classes", "comes from the images and --classes"),
-        ("sampler", "edge", "there is no setting edge; there are output_edge"),
+        ("sampler", "edge", "there is no setting edge; there are .*output_edge"),
     ],
 )
 def test_what_belongs_elsewhere_or_does_not_exist_is_refused(
