@@ -11,9 +11,8 @@ import numpy as np
 from napari_unet.app.held_out import HeldOutLabels, ImageInput
 from napari_unet.app.train_data import TrainingData, class_counts, gap_weights, measure, open_data
 from napari_unet.app.train_paths import split_pair
-from napari_unet.core.annotation import Annotation
 from napari_unet.errors import AnnotationError, ConfigError, TrainingError
-from napari_unet.training.parts import Split, VolumeSplit
+from napari_unet.training.parts import Split, nothing_held_out
 from napari_unet.training.split import SplitSettings, split_annotations, split_given
 from napari_unet.training.volumes import AnnotatedVolume
 from napari_unet.training.weight_map import balance_counts
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
 
 AUTO, NONE = "auto", "none"
 """Of `TrainJob.validation`; anything else names a pair."""
+
+NOT_ASKED_FOR = "nothing was held out, as was asked for: it runs without a claim"
+"""The note of a split that holds nothing out."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +106,7 @@ class OpenedData:
             others = [volume.annotation for volume in self.given.volumes]
             return split_given(annotations, others, settings)
         if job.validation == NONE:
-            return _nothing_held_out(annotations)
+            return nothing_held_out(annotations, NOT_ASKED_FOR)
         return split_annotations(annotations, settings)
 
 
@@ -265,12 +267,3 @@ def _check_other(data: TrainingData, given: TrainingData) -> None:
                     "another, or --validation auto to hold out parts of it"
                 )
     check_annotated(given)
-
-
-def _nothing_held_out(annotations: Sequence[Annotation]) -> Split:
-    parts = []
-    for annotation in annotations:
-        nothing = [Annotation(annotation.shape, annotation.class_names) for _ in range(2)]
-        parts.append(VolumeSplit(annotation, *nothing))
-    note = "nothing was held out, as was asked for: it runs without a claim"
-    return Split(tuple(parts), (), (), 0, 0, note)

@@ -131,7 +131,7 @@ def segment(
 
 
 def _load_engine() -> None:
-    import napari_unet.app.segment  # noqa: F401
+    import napari_unet.app.segment  # noqa: F401  # what counts is that it is loaded
 
 
 def make_jobs(values: dict[str, Any], inputs: list[str]) -> list[SegmentJob]:

@@ -176,7 +176,7 @@ def make_job(values: dict[str, Any], *, resume: bool) -> TrainJob:
 
 
 def _load_engine() -> None:
-    import napari_unet.app.train  # noqa: F401
+    import napari_unet.app.train  # noqa: F401  # what counts is that it is loaded
 
 
 def _run(job: TrainJob, reporter: Reporter, *, resume: bool, listen_to_input: bool) -> int:
