@@ -14,9 +14,9 @@ import torch
 from tests.nets import COLORS, lively_net
 
 import napari_unet
-from napari_unet.app.run_folder import prepare_run_folder, read_log, record_run, stored_job
 from napari_unet.app.segment import segment
 from napari_unet.app.train import TrainEvent, run_training
+from napari_unet.app.training.run_folder import prepare_run_folder, read_log, record_run, stored_job
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.events import StageChanged, Warned, event_to_json

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_unet.app.run_folder import prepare_run_folder
+from napari_unet.app.training.run_folder import prepare_run_folder
 from napari_unet.cli.train import as_fields, make_job
 from napari_unet.core.train_job import TrainJob
 from napari_unet.errors import ConfigError

@@ -13,8 +13,8 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from napari_unet.app.job_files import JobRecord
-from napari_unet.app.run_folder import WORTHLESS_ALONE
-from napari_unet.app.training_events import TrainEvent
+from napari_unet.app.training.events import TrainEvent
+from napari_unet.app.training.run_folder import WORTHLESS_ALONE
 from napari_unet.cli import exit_codes
 from napari_unet.cli.main import app
 from napari_unet.core.axes import AXIS_NAMES

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.app.crops import find_crops
 from napari_unet.app.models import CROPS_SUFFIX, REHEARSAL_SUFFIX, find_model
+from napari_unet.app.training.crops import find_crops
 from napari_unet.core.normalization import normalize
 from napari_unet.metrics.boundary import boundary_score
 from napari_unet.model.weights import load_model
@@ -16,7 +16,7 @@ from napari_unet.model.weights import load_model
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_unet.app.crops import CropScaling
+    from napari_unet.app.training.crops import CropScaling
 
 MARGIN = 29
 """Pixels of image around the labeled middle."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.app.run_folder import GIVEN, prepare_run_folder, record_run, run_folder
-from napari_unet.app.train_ground import OpenedData
-from napari_unet.app.train_paths import absolute_paths
-from napari_unet.app.train_plan import plan_training
-from napari_unet.app.train_run import TrainingRun
-from napari_unet.app.training_events import TrainEvent
+from napari_unet.app.training.events import TrainEvent
+from napari_unet.app.training.ground import OpenedData
+from napari_unet.app.training.paths import absolute_paths
+from napari_unet.app.training.plan import plan_training
+from napari_unet.app.training.run import TrainingRun
+from napari_unet.app.training.run_folder import GIVEN, prepare_run_folder, record_run, run_folder
 from napari_unet.core.events import StageChanged
 from napari_unet.core.train_events import Judged, TrainingFinished
 from napari_unet.core.train_job import TrainJob

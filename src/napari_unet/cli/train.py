@@ -157,14 +157,14 @@ def make_job(values: dict[str, Any], *, resume: bool) -> TrainJob:
     ConfigError
         If something is missing or wrong.
     """
-    from napari_unet.app.train_paths import absolute_paths
+    from napari_unet.app.training.paths import absolute_paths
     from napari_unet.core.train_job import TrainJob
 
     values = absolute_paths(values)
     if "output" not in values and not (resume and "run" in values):
         raise ConfigError("--output is missing; name the new model, or a .safetensors file")
     if resume:
-        from napari_unet.app.run_folder import run_folder, settings_of, stored_job
+        from napari_unet.app.training.run_folder import run_folder, settings_of, stored_job
 
         folder = run_folder(values.get("output", ""), values.get("run"))
         stored = settings_of(stored_job(folder))
@@ -180,9 +180,9 @@ def _load_engine() -> None:
 
 
 def _run(job: TrainJob, reporter: Reporter, *, resume: bool, listen_to_input: bool) -> int:
-    from napari_unet.app.run_folder import prepare_run_folder, record_run, write_command
     from napari_unet.app.train import run_training
-    from napari_unet.app.train_plan import output_path
+    from napari_unet.app.training.plan import output_path
+    from napari_unet.app.training.run_folder import prepare_run_folder, record_run, write_command
     from napari_unet.cli.control_input import listen, stop_on_signals
     from napari_unet.core.events import Failed
     from napari_unet.inference.control import JobControl

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from napari_unet.app.train_defaults import (
+from napari_unet.app.training.defaults import (
     FINE_TUNE,
     FROM_NOTHING,
     budget_of,

@@ -10,8 +10,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from napari_unet.app.model_store import check_new_name
 from napari_unet.app.models import COMPANION_SUFFIXES, SUFFIX, find_model, own_models_folder
-from napari_unet.app.run_folder import run_folder
-from napari_unet.app.train_defaults import budget_of
+from napari_unet.app.training.defaults import budget_of
+from napari_unet.app.training.run_folder import run_folder
 from napari_unet.core.header import ModelName
 from napari_unet.core.settings import Settings
 from napari_unet.errors import ConfigError, OutputExistsError, StorageError

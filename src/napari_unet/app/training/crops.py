@@ -26,9 +26,9 @@ import safetensors
 import safetensors.numpy
 from pydantic import Field
 
-from napari_unet.app.held_out import HeldOutLabels, ImageInput
 from napari_unet.app.model_store import lineage
 from napari_unet.app.models import CROPS_SUFFIX, REHEARSAL_SUFFIX, SUFFIX
+from napari_unet.app.training.held_out import HeldOutLabels, ImageInput
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import FIRST_CLASS, ClassName

@@ -19,7 +19,7 @@ from napari_unet.metrics.classes import Confusion
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from napari_unet.app.held_out import Scores
+    from napari_unet.app.training.held_out import Scores
 
 Ground = Literal["judging blocks", "regression crops"]
 

@@ -16,14 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_unet.app.crops import find_crops
+from napari_unet.app.training.crops import find_crops
 from napari_unet.training.volumes import AnnotatedVolume
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.app.held_out import HeldOutLabels
-    from napari_unet.app.train_plan import TrainPlan
+    from napari_unet.app.training.held_out import HeldOutLabels
+    from napari_unet.app.training.plan import TrainPlan
 
 
 @dataclass(frozen=True, slots=True, eq=False)

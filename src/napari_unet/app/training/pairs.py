@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.app.train_classes import label_rules, with_classes
+from napari_unet.app.training.classes import label_rules, with_classes
 from napari_unet.core.label_kinds import LabelRules, parse_class_values
 from napari_unet.errors import AnnotationError, AxesError, ConfigError, InputError
 from napari_unet.files import read_json

@@ -16,8 +16,8 @@ from napari_unet.app.resampled import (
     resampled_voxel_size,
 )
 from napari_unet.app.rescale import Rescaling, decide_rescaling
-from napari_unet.app.train_classes import choose_class_names, make_classes
-from napari_unet.app.train_pairs import (
+from napari_unet.app.training.classes import choose_class_names, make_classes
+from napari_unet.app.training.pairs import (
     OpenedPair,
     find_pairs,
     labels_class_names,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.nets import lively_net
 
-from napari_unet.app.held_out import HeldOutLabels, ImageInput, Scorer, predict_box
+from napari_unet.app.training.held_out import HeldOutLabels, ImageInput, Scorer, predict_box
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.arrays import read_mirrored
 from napari_unet.core.boxes import Box

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from napari_unet.app.models import ModelEntry
-    from napari_unet.app.train_data import TrainingData
-    from napari_unet.app.train_plan import TrainPlan
+    from napari_unet.app.training.data import TrainingData
+    from napari_unet.app.training.plan import TrainPlan
     from napari_unet.core.classes import ClassInfo
     from napari_unet.core.train_events import Judged
     from napari_unet.model.unet import UNet

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from tests.app.crop_files import write_crops
+from tests.app.training.crop_files import write_crops
 from tests.nets import COLORS, lively_net
 
-from napari_unet.app.rehearsal import Rehearsal, find_rehearsal
 from napari_unet.app.train import TrainEvent, run_training
-from napari_unet.app.train_plan import plan_training
+from napari_unet.app.training.plan import plan_training
+from napari_unet.app.training.rehearsal import Rehearsal, find_rehearsal
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader

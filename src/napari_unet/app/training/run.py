@@ -13,21 +13,21 @@ import torch
 # The first optimizer imports it, which takes a second: now, as imports count against no budget.
 import torch._dynamo
 
-from napari_unet.app.head_start import give_head_start
-from napari_unet.app.judge import Question, judge
-from napari_unet.app.preview import PREVIEW, predict_preview, preview_box, write_preview
-from napari_unet.app.rehearsal import find_rehearsal
-from napari_unet.app.run_folder import read_log
-from napari_unet.app.train_defaults import defaults_of, loop_settings, rehearsal_share
-from napari_unet.app.train_ground import OpenedData, TrainingGround, check_annotated
-from napari_unet.app.train_plan import (
+from napari_unet.app.training.defaults import defaults_of, loop_settings, rehearsal_share
+from napari_unet.app.training.ground import OpenedData, TrainingGround, check_annotated
+from napari_unet.app.training.head_start import give_head_start
+from napari_unet.app.training.judge import Question, judge
+from napari_unet.app.training.plan import (
     TrainPlan,
     TrainRecord,
     check_unchanged,
     read_train_record,
     write_train_record,
 )
-from napari_unet.app.train_session import (
+from napari_unet.app.training.preview import PREVIEW, predict_preview, preview_box, write_preview
+from napari_unet.app.training.rehearsal import find_rehearsal
+from napari_unet.app.training.run_folder import read_log
+from napari_unet.app.training.session import (
     Judges,
     Network,
     Start,
@@ -39,7 +39,7 @@ from napari_unet.app.train_session import (
     score_start,
     start_network,
 )
-from napari_unet.app.trained_model import TrainingReport, write_model
+from napari_unet.app.training.trained_model import TrainingReport, write_model
 from napari_unet.core.boxes import Box
 from napari_unet.core.events import StageChanged, Warned
 from napari_unet.core.train_events import (
@@ -61,8 +61,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from napari_unet.app.held_out import Scorer, Scores
-    from napari_unet.app.training_events import TrainEvent
+    from napari_unet.app.training.events import TrainEvent
+    from napari_unet.app.training.held_out import Scorer, Scores
     from napari_unet.core.train_job import TrainJob
     from napari_unet.inference.control import JobControl
     from napari_unet.training.events import TrainingEvent

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_unet.app.run_folder import (
+from napari_unet.app.training.run_folder import (
     COMMAND,
     CURVES,
     LOG,

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_unet.app.crops import find_crops
-from napari_unet.app.held_out import Scorer, Scores
-from napari_unet.app.train_classes import parent_class_names
-from napari_unet.app.train_defaults import (
+from napari_unet.app.training.classes import parent_class_names
+from napari_unet.app.training.crops import find_crops
+from napari_unet.app.training.defaults import (
     OUTPUT_EDGE,
     network_settings,
     sampler_settings,
 )
-from napari_unet.app.trained_model import expected_input
+from napari_unet.app.training.held_out import Scorer, Scores
+from napari_unet.app.training.trained_model import expected_input
 from napari_unet.core.receptive import unet_geometry
 from napari_unet.model.head import adapt_head
 from napari_unet.model.unet import UNet
@@ -33,10 +33,10 @@ from napari_unet.training.volumes import VolumeSampler
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_unet.app.held_out import HeldOutLabels
-    from napari_unet.app.train_data import TrainingData
-    from napari_unet.app.train_ground import TrainingGround
-    from napari_unet.app.train_plan import TrainPlan
+    from napari_unet.app.training.data import TrainingData
+    from napari_unet.app.training.ground import TrainingGround
+    from napari_unet.app.training.held_out import HeldOutLabels
+    from napari_unet.app.training.plan import TrainPlan
     from napari_unet.core.header import InputExpectation
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.inference.device import Backend

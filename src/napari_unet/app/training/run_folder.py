@@ -36,7 +36,7 @@ from napari_unet.training.events import Saved
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from napari_unet.app.training_events import TrainEvent
+    from napari_unet.app.training.events import TrainEvent
 
 SETTINGS, COMMAND, LOG, CURVES = "train.toml", "command.txt", "log.jsonl", "curves.png"
 RECORD, PREVIEW = "training.json", "preview.npy"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet.app.train_data import gap_weights, open_data
-from napari_unet.app.train_pairs import ImagePair, find_pairs
+from napari_unet.app.training.data import gap_weights, open_data
+from napari_unet.app.training.pairs import ImagePair, find_pairs
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo

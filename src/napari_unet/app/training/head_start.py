@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.app.held_out import HeldOutLabels, Scorer
+from napari_unet.app.training.held_out import HeldOutLabels, Scorer
 from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.core.tiling import slices_as_channels
 from napari_unet.training.linear_head import fit_head
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from napari_unet.app.train_ground import TrainingGround
-    from napari_unet.app.train_session import Network
+    from napari_unet.app.training.ground import TrainingGround
+    from napari_unet.app.training.session import Network
 
 MAX_LABELS = 2**17
 """Annotated pixels that the last layer is fitted to; more would only take longer."""

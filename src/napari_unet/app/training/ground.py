@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.app.held_out import HeldOutLabels, ImageInput
-from napari_unet.app.train_data import TrainingData, class_counts, gap_weights, measure, open_data
-from napari_unet.app.train_paths import split_pair
+from napari_unet.app.training.data import (
+    TrainingData,
+    class_counts,
+    gap_weights,
+    measure,
+    open_data,
+)
+from napari_unet.app.training.held_out import HeldOutLabels, ImageInput
+from napari_unet.app.training.paths import split_pair
 from napari_unet.errors import AnnotationError, ConfigError, TrainingError
 from napari_unet.training.parts import Split, nothing_held_out
 from napari_unet.training.split import SplitSettings, split_annotations, split_given
@@ -20,7 +26,7 @@ from napari_unet.training.weight_map import balance_counts
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from napari_unet.app.rehearsal import Rehearsal
+    from napari_unet.app.training.rehearsal import Rehearsal
     from napari_unet.core.header import ModelHeader
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.core.train_job import TrainJob

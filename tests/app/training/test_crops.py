@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tests.app.crop_files import write_crops
+from tests.app.training.crop_files import write_crops
 from tests.nets import lively_net
 
-from napari_unet.app.crops import CropsKind, find_crops, read_crops
 from napari_unet.app.model_store import check_new_name
 from napari_unet.app.models import find_model, list_models, own_models_folder
-from napari_unet.app.train_plan import plan_training
+from napari_unet.app.training.crops import CropsKind, find_crops, read_crops
+from napari_unet.app.training.plan import plan_training
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader, ParentModel, Provenance
 from napari_unet.core.train_job import TrainJob

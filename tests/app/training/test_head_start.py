@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from tests.nets import lively_net
 
-from napari_unet.app import head_start
-from napari_unet.app.head_start import give_head_start
-from napari_unet.app.held_out import HeldOutLabels, ImageInput
-from napari_unet.app.rehearsal import Rehearsal
-from napari_unet.app.train_data import LabeledVolume, TrainingData
-from napari_unet.app.train_ground import OpenedData, TrainingGround
-from napari_unet.app.train_session import Network
+from napari_unet.app.training import head_start
+from napari_unet.app.training.data import LabeledVolume, TrainingData
+from napari_unet.app.training.ground import OpenedData, TrainingGround
+from napari_unet.app.training.head_start import give_head_start
+from napari_unet.app.training.held_out import HeldOutLabels, ImageInput
+from napari_unet.app.training.rehearsal import Rehearsal
+from napari_unet.app.training.session import Network
 from napari_unet.core.annotation import Annotation
 from napari_unet.core.axes import VoxelSize
 from napari_unet.core.boxes import Box

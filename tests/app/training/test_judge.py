@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_unet.app.held_out import Scores
-from napari_unet.app.judge import Question, judge
+from napari_unet.app.training.held_out import Scores
+from napari_unet.app.training.judge import Question, judge
 from napari_unet.metrics.classes import Confusion
 
 

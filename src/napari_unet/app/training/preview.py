@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.app.held_out import predict_box
+from napari_unet.app.training.held_out import predict_box
 from napari_unet.core.boxes import Box
 from napari_unet.errors import StorageError
 from napari_unet.files import write_atomically
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import nn
 
-    from napari_unet.app.held_out import ImageInput
+    from napari_unet.app.training.held_out import ImageInput
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.core.resampling import Resampling
     from napari_unet.inference.device import Backend
