@@ -280,7 +280,7 @@ def test_a_loss_that_is_not_finite_stops_with_good_weights(
     settings = LoopSettings.parse({"steps": 9, "precision": precision}, source="test")
     *_, saved, last = train(net, draw, settings, run_dir=tmp_path)
     assert saved == Saved(2, tmp_path / LAST)
-    assert last == Stopped(2, "the loss of step 3 is nan")
+    assert last == Stopped(2, "the loss of step 3 is not finite")
     events = train(good, sampler.draw, settings)
     while next(events).step < 2:
         pass

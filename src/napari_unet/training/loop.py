@@ -143,7 +143,10 @@ class _Run:
             if not math.isfinite(loss):
                 if self._run_dir is not None and not training.is_saved:
                     yield self._saved(self._run_dir)
-                yield Stopped(training.step, f"the loss of step {training.step + 1} is {loss}")
+                what = "gradient" if training.skipped else "loss"
+                yield Stopped(
+                    training.step, f"the {what} of step {training.step + 1} is not finite"
+                )
                 return
             yield StepDone(training.step, loss, rate, self._eta())
 

@@ -37,6 +37,12 @@ HEAD = "head"
 LEAST_SCALE = 1.0
 """Scale of the loss in fp16 below which an infinite gradient is no longer a matter of scale."""
 
+MAX_SKIPPED = 10
+"""Steps in a row that may be left out because their gradient is not finite.
+
+On a flat patch batch normalization divides by next to nothing, layer after layer.
+"""
+
 
 @dataclass(slots=True, eq=False)
 class TrainingState:
@@ -64,6 +70,7 @@ class TrainingState:
     validated_step: int = 0
     is_saved: bool = True
     without_gain: int = 0
+    skipped: int = 0
     averaged: nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
@@ -126,7 +133,9 @@ class TrainingState:
     def learn(self, draw: Draw, rate: float, *, freeze_norm: bool) -> float:
         """Take one step and return its loss; if that is not finite, the network stays as it was.
 
-        Chance is drawn anew from (seed, step), nothing outside is seeded.
+        A step with a finite loss and a gradient that is not is left out; after `MAX_SKIPPED` of
+        them in a row NaN is returned. Chance is drawn anew from (seed, step), nothing outside is
+        seeded.
         """
         chance = np.random.SeedSequence((self.settings.seed, self.step))
         self._prepare(rate, freeze_norm)
@@ -140,13 +149,19 @@ class TrainingState:
             loss = self._loss(batch)
         value = float(loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
-        if math.isfinite(value) and self._descend(loss, rate):
-            self._advance()
-            return value
+        if math.isfinite(value):
+            if self._descend(loss, rate):
+                self.skipped = 0
+                self._advance()
+                return value
+            self.skipped += 1
         # The forward pass has already taken a spoilt image into batch normalization.
         for buffer, kept in zip(self.net.buffers(), statistics, strict=True):
             buffer.copy_(kept)
-        return value if not math.isfinite(value) else math.nan
+        if not math.isfinite(value) or self.skipped > MAX_SKIPPED:
+            return math.nan
+        self._advance()
+        return value
 
     def _advance(self) -> None:
         self.step += 1
@@ -187,14 +202,14 @@ class TrainingState:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.settings.clip_norm)
-        if math.isfinite(float(norm)):
+        is_finite = math.isfinite(float(norm))
+        may_rescale = self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE
+        if is_finite:
             self._pull_to_anchor(rate)
             self.scaler.step(self.optimizer)
             self._average()
-        elif not (self.scaler.is_enabled() and self.scaler.get_scale() > LEAST_SCALE):
-            return False
         self.scaler.update()
-        return True
+        return is_finite or may_rescale
 
     @torch.no_grad()
     def _pull_to_anchor(self, rate: float) -> None:
@@ -244,6 +259,7 @@ class TrainingState:
             "best": self.best,
             "validated_step": self.validated_step,
             "without_gain": self.without_gain,
+            "skipped": self.skipped,
             "net": self.net.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -280,6 +296,7 @@ class TrainingState:
         self.validated_step = state.get("validated_step", self.step)
         self.without_gain = state.get("without_gain", 0)
         self.best_error = state.get("best_error", 0.0)
+        self.skipped = state.get("skipped", 0)
         self.is_saved = True
         if seed != self.settings.seed:
             raise ConfigError(
