@@ -163,23 +163,36 @@ def _warn(inventory: ModelInventory) -> None:
 
 
 def _print_card(entry: ModelEntry) -> None:
+    print(f"{entry.name}: {entry.header.description}")
+    for name, text in _card(entry):
+        if text:
+            print(f"  {name:10} {text}")
+
+
+def _card(entry: ModelEntry) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a card: what they are about, and what is known of it."""
     from napari_unet.app.model_store import lineage
 
-    header = entry.header
-    net = header.architecture
-    size = " x ".join(f"{v:g}" for v in header.input.voxel_size or ())
-    print(f"{entry.name}: {header.description}")
-    print(f"  file       {entry.path}")
-    print(f"  sha256     {entry.sha256}")
-    print(f"  classes    {', '.join(f'{k}={c.name}' for k, c in header.labels().items())}")
-    print(f"  input      {', '.join(header.input.channels)}; {size} {header.input.unit or ''}")
-    print(f"  network    depth {net.depth}, {net.base_channels} base channels, norm {net.norm}")
-    print(f"  data       {header.provenance.data}")
-    print(f"  recipe     {header.provenance.recipe}, seed {header.provenance.seed}")
+    header, origin = entry.header, entry.header.provenance
+    net, seen = header.architecture, header.input
+    yield "file", str(entry.path)
+    yield "sha256", entry.sha256
+    yield "classes", ", ".join(f"{k}={c.name}" for k, c in header.labels().items())
+    yield "input", ", ".join(seen.channels)
+    if seen.voxel_size is not None:
+        yield "pixels", " x ".join(f"{v:g}" for v in seen.voxel_size) + f" {seen.unit or ''}"
+    if seen.context:
+        yield "context", f"{seen.context} slices before and after each slice"
+    yield "network", f"depth {net.depth}, {net.base_channels} base channels, norm {net.norm}"
+    yield "data", origin.data
+    seed = "" if origin.seed is None else f"seed {origin.seed}"
+    yield "recipe", ", ".join(part for part in (origin.recipe, seed) if part)
+    yield "made", origin.created
+    yield "with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())
     for item in lineage(entry):
         here = f"here as {item.entry.name}" if item.entry else "not among the models here"
-        print(f"  from       {item.name}, sha256 {item.sha256[:12]}..., {here}")
-    print(f"  measured   {header.provenance.score_conditions}")
-    for key, value in header.provenance.scores.items():
-        print(f"             {key} = {value:.4f}")
-    print(f"  license    {header.license}")
+        yield "from", f"{item.name}, sha256 {item.sha256[:12]}..., {here}"
+    yield "measured", origin.score_conditions
+    for key, value in origin.scores.items():
+        yield "", f"{key} = {value:.4f}"
+    yield "license", header.license
