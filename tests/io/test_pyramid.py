@@ -155,3 +155,19 @@ def test_parts_of_a_box_cover_it_once(box: Box, limit: int) -> None:
         assert part.size <= max(limit, 1)
     assert seen.sum() == box.size
     assert (seen[box.slices] == 1).all()
+
+
+@given(st.data(), reductions())
+def test_coarse_objects_are_middle_voxels_and_background_stays(
+    data: st.DataObject, reduction: Reduction
+) -> None:
+    seed = data.draw(st.integers(0, 2**16))
+    fine = np.random.default_rng(seed).integers(0, 3, reduction.fine, dtype=np.uint32)
+    target = data.draw(boxes_in(reduction.coarse))
+    coarse = reduction.objects(target, fine[reduction.window(target).slices])
+    assert coarse.dtype == fine.dtype
+    for index in np.ndindex(target.shape):
+        at = tuple(a + i for a, i in zip(target.start, index, strict=True))
+        window = reduction.window(Box(at, tuple(a + 1 for a in at)))
+        middle = tuple(a + n // 2 for a, n in zip(window.start, window.shape, strict=True))
+        assert coarse[index] == fine[middle]

@@ -467,3 +467,48 @@ def test_the_output_lies_over_its_source(tmp_path: Path) -> None:
     fill(spec)
     assert open_image(spec.path / "labels" / spec.name).levels == source.levels
     assert open_image(spec.path).levels == source.levels
+
+
+# ---- numbered objects
+
+
+@pytest.mark.parametrize("label_type", ["uint32", "uint64"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_objects_are_stored_with_all_their_digits(
+    variant: str, label_type: Any, tmp_path: Path
+) -> None:
+    spec = spec_of(
+        tmp_path / "a.zarr", classes=(), label_type=label_type, name="cells", **VARIANTS[variant]
+    )
+    box = Box.of_shape(spec.levels[0].shape)
+    highest = np.iinfo(label_type).max
+    objects = np.random.default_rng(1).integers(0, highest, box.shape, label_type, endpoint=True)
+    objects[:, ::3] = 0
+    output = create_output(spec, replace=False)
+    output.write_labels(box, objects)
+    list(output.build_pyramid(box))
+    output.finish({})
+    path = spec.path / "labels" / spec.name
+    yaozarrs.validate_zarr_store(str(path))
+    source = open_image(path)
+    assert source.dtype == np.dtype(label_type)
+    np.testing.assert_array_equal(source.read(box)[0], objects)
+    for level in (1, 2):
+        coarse = np.asarray(zarr.open_array(path / str(level), mode="r")[:])
+        reduction = Reduction(spec.levels[level - 1].shape, spec.levels[level].shape)
+        objects = reduction.objects(Box.of_shape(reduction.coarse), objects)
+        np.testing.assert_array_equal(coarse, objects)
+    state = read_output_state(spec.path, spec.name)
+    assert state is not None
+    assert state.attributes["kind"] == "objects"
+
+
+def test_labels_of_another_type_than_the_output_are_refused(tmp_path: Path) -> None:
+    output = create_output(
+        spec_of(tmp_path / "a.zarr", classes=(), label_type="uint32"), replace=False
+    )
+    box = Box((0, 0, 0), (1, 8, 8))
+    with pytest.raises(StorageError, match="convert to uint32"):
+        output.write_labels(box, np.ones(box.shape, np.uint64))
+    with pytest.raises(ConfigError, match="neither classes nor probabilities"):
+        spec_of(tmp_path / "a.zarr", label_type="uint32")

@@ -63,13 +63,16 @@ def read_group(path: Path) -> tuple[int, dict[str, Any]] | None:
 def labels_attributes(spec: OutputSpec, state: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes of the group ``labels/NAME``."""
     numbered = list(enumerate(spec.classes, FIRST_CLASS))
-    label: dict[str, Any] = {
-        "colors": [
-            {"label-value": value, "rgba": [*bytes.fromhex(item.color[1:]), 255]}
-            for value, item in numbered
-        ],
-        "properties": [{"label-value": value, "name": item.name} for value, item in numbered],
-    }
+    # Objects have no colors of their own: there may be millions, and viewers choose them.
+    label: dict[str, Any] = {}
+    if numbered:
+        label = {
+            "colors": [
+                {"label-value": value, "rgba": [*bytes.fromhex(item.color[1:]), 255]}
+                for value, item in numbered
+            ],
+            "properties": [{"label-value": value, "name": item.name} for value, item in numbered],
+        }
     if spec.ome_version == "0.4":
         label = {"version": "0.4", **label}
     # No image-label.source: it is a relative path inside one zarr, and OUT stands alone.

@@ -1,4 +1,7 @@
-"""The one writer of label images: OME-Zarr 0.5 and 0.4, chunks with checksums, pyramids."""
+"""The one writer of label images, of classes or of objects.
+
+OME-Zarr 0.5 and 0.4, chunks with checksums, pyramids.
+"""
 
 from __future__ import annotations
 
@@ -89,17 +92,19 @@ class OutputImage:
         """Edges of the smallest stored object of the label array, (z, y, x)."""
         return self.spec.object_shape(0)
 
-    def write_labels(self, box: Box, labels: npt.NDArray[np.uint8]) -> None:
-        """Store classes (z, y, x) of a box.
+    def write_labels(self, box: Box, labels: npt.NDArray[np.unsignedinteger[Any]]) -> None:
+        """Store classes or objects (z, y, x) of a box, in the type of the output's labels.
 
         Raises
         ------
         StorageError
-            If the disk refuses, or the classes do not fit the box.
+            If the disk refuses, or the labels do not fit the box or the type.
         """
         self._check(box, labels.shape)
-        if labels.dtype != np.uint8:
-            raise StorageError(f"labels of type {labels.dtype} cannot be stored; convert to uint8")
+        if labels.dtype != self.spec.label_type:
+            raise StorageError(
+                f"labels of type {labels.dtype} cannot be stored; convert to {self.spec.label_type}"
+            )
         self._write(self._labels[0], box, labels)
 
     def write_probabilities(self, box: Box, probabilities: npt.NDArray[np.float32]) -> None:
@@ -185,7 +190,9 @@ class OutputImage:
         return data.reshape(data.shape[:lead] + box.shape)
 
     def _pyramid_parts(self, region: Box) -> Iterator[tuple[int, Reduction, Box]]:
-        values = 1 + 4 * len(self.spec.classes) if self._probabilities else 1
+        values = np.dtype(self.spec.label_type).itemsize
+        if self._probabilities:
+            values += 4 * len(self.spec.classes)
         for level in range(1, len(self.spec.levels)):
             fine, coarse = (self.spec.levels[k].shape for k in (level - 1, level))
             reduction = Reduction(fine, coarse)
@@ -198,7 +205,8 @@ class OutputImage:
     def _reduce(self, level: int, reduction: Reduction, part: Box) -> None:
         window = reduction.window(part)
         fine = self._read(self._labels[level - 1], window)
-        self._write(self._labels[level], part, reduction.labels(part, fine))
+        coarse = reduction.objects if self.spec.holds_objects else reduction.labels
+        self._write(self._labels[level], part, coarse(part, fine))
         if self._probabilities:
             fine = self._read(self._probabilities[level - 1], window)
             self._write(self._probabilities[level], part, reduction.probabilities(part, fine))
@@ -258,7 +266,8 @@ def _check_version(spec: OutputSpec) -> None:
 
 
 def _write_metadata(spec: OutputSpec, attributes: Mapping[str, Any], state: str) -> None:
-    ours = {"state": state, "writer": WRITER_VERSION, "source": spec.source_path}
+    kind = "objects" if spec.holds_objects else "classes"
+    ours = {"state": state, "kind": kind, "writer": WRITER_VERSION, "source": spec.source_path}
     ours |= {k: v for k, v in attributes.items() if k not in ours}
     with storage_errors(f"{spec.path}: the metadata of {spec.name} cannot be written"):
         if spec.probability_type is not None:
@@ -301,7 +310,7 @@ def _create_array(spec: OutputSpec, level: int, kind: str) -> zarr.Array[Any]:
         LocalStore(spec.path / kind / spec.name),
         name=str(level),
         shape=lead + spec.levels[level].shape[-keep:],
-        dtype=(spec.probability_type or "float32") if classes else "uint8",
+        dtype=(spec.probability_type or "float32") if classes else spec.label_type,
         chunks=(1,) * len(lead) + spec.chunk_shape(level)[-keep:],
         shards=None if shards is None else lead + shards[-keep:],
         compressors=compressors,

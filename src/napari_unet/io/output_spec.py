@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from napari_unet.core.classes import ClassInfo
     from napari_unet.core.job import OmeVersion, ProbabilityType
 
+LabelType = Literal["uint8", "uint32", "uint64"]
+"""Types of labels: classes are uint8, objects uint32, or uint64 where there are too many."""
+
 CHUNK_STEP = 16
 """Chunk edges of small images are multiples of it: compact, and aligned for every codec."""
 
@@ -41,7 +44,9 @@ class OutputSpec:
     levels : tuple of PyramidLevel
         From fine to coarse, see `plan_levels`.
     classes : tuple of ClassInfo
-        Classes 1, 2, ... of the labels.
+        Classes 1, 2, ... of the labels; empty for objects.
+    label_type : {"uint8", "uint32", "uint64"}
+        uint8 for classes, the others for numbered objects (0 = background).
     block_edge : int
         Edge of a block in y and x, in voxels; a shard is a block.
     chunk_edge : int
@@ -60,14 +65,14 @@ class OutputSpec:
     Raises
     ------
     ConfigError
-        If the name is not fit to be that of a folder.
+        If the name is not fit to be that of a folder, or the type not one of such labels.
     """
 
     path: Path
     name: str
     spatial_axes: str
     levels: tuple[PyramidLevel, ...]
-    classes: tuple[ClassInfo, ...]
+    classes: tuple[ClassInfo, ...] = ()
     block_edge: int = DEFAULT_BLOCK_EDGE
     chunk_edge: int = DEFAULT_CHUNK_EDGE
     shards: bool = False
@@ -75,6 +80,7 @@ class OutputSpec:
     ome_version: OmeVersion = "0.5"
     source_path: str | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    label_type: LabelType = "uint8"
 
     def __post_init__(self) -> None:
         if not re.fullmatch(NAME_PATTERN, self.name):
@@ -82,6 +88,16 @@ class OutputSpec:
                 f"name {self.name!r} cannot be the name of a label image; use letters, digits and "
                 "the characters . _ - after a letter or digit"
             )
+        if self.holds_objects and (self.classes or self.probability_type is not None):
+            raise ConfigError(
+                f"{self.name}: labels of type {self.label_type} number objects, which have neither "
+                "classes nor probabilities; write classes as uint8"
+            )
+
+    @property
+    def holds_objects(self) -> bool:
+        """Whether the labels number objects, 0 = background; else they are classes."""
+        return self.label_type != "uint8"
 
     @property
     def zarr_format(self) -> Literal[2, 3]:

@@ -128,6 +128,15 @@ class Reduction:
                 break
         return out
 
+    def objects(self, target: Box, fine: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a coarse box of objects from its window of fine ones, (z, y, x), same type.
+
+        The object of the window's middle voxel: 0 is background there, a value like any other.
+        """
+        middle = [self._candidates(axis, target)[0] for axis in range(3)]
+        coarse: npt.NDArray[Any] = fine[np.ix_(*middle)]
+        return coarse
+
     def probabilities(self, target: Box, fine: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Return the mean probabilities (class, z, y, x) over the computed voxels of each window.
 
