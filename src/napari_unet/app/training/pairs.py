@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_unet.app.pairing import absolute, is_annotation_store, open_partner, pair_by_name
 from napari_unet.app.training.classes import label_rules, with_classes
 from napari_unet.core.label_kinds import LabelRules, parse_class_values
-from napari_unet.errors import AnnotationError, AxesError, ConfigError, InputError
-from napari_unet.files import read_json
+from napari_unet.errors import AnnotationError, ConfigError
 from napari_unet.io.annotation_store import open_annotation_store
 from napari_unet.io.datasets.catalog import read_dataset
 from napari_unet.io.image import Selection, open_image
-from napari_unet.io.suffixes import RASTER_SUFFIXES, TIFF_SUFFIXES
-from napari_unet.io.zarr_open import is_zarr
 from napari_unet.labels.label_images import annotate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from napari_unet.core.annotation import Annotation
     from napari_unet.core.arrays import ImageSource
@@ -29,9 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.core.train_job import TrainJob
     from napari_unet.io.datasets.pairs import TrainingPair
 
-_IMAGE_SUFFIXES = frozenset({*TIFF_SUFFIXES, *RASTER_SUFFIXES, ".npy", ".zarr"})
-_NAMED = 5
-"""Files that a message names before it only counts them."""
+_SAME_NAME = "an image and its labels need the same name, the suffix aside"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +87,8 @@ def find_pairs(job: TrainJob) -> list[ImagePair] | list[TrainingPair]:
     _check_labels_are_told(job)
     pairs: list[ImagePair] = []
     for image, labels in zip(job.images, job.labels, strict=True):
-        pairs += _pairs_of(_absolute(image), _absolute(labels))
+        found = pair_by_name(absolute(image), absolute(labels), remedy=_SAME_NAME)
+        pairs += [ImagePair(*pair) for pair in found]
     seen: set[Path] = set()
     for pair in pairs:
         if pair.image == pair.labels:
@@ -123,7 +119,7 @@ def painted_classes(
 ) -> tuple[ClassInfo, ...]:
     """Return the classes, with colors, of the first labels if they are a stored annotation."""
     first = pairs[0]
-    if isinstance(first, ImagePair) and _is_annotation_store(first.labels):
+    if isinstance(first, ImagePair) and is_annotation_store(first.labels):
         return open_annotation_store(first.labels).classes
     return ()
 
@@ -226,7 +222,7 @@ def _open_files(
     """Open a pair of files; what is open at the end is the image, and objects."""
     image = stack.enter_context(closing(open_image(pair.image, selection_of(job))))
     size = image.levels[0].voxel_size
-    if _is_annotation_store(pair.labels):
+    if is_annotation_store(pair.labels):
         if job.label_kind != "annotation":
             raise ConfigError(
                 f"{pair.labels} is a stored annotation, not labels of the kind {job.label_kind}; "
@@ -237,7 +233,7 @@ def _open_files(
             raise _misfit(pair.labels.name, annotation.shape, image)
         annotation = with_classes(annotation, names, pair.labels.name)
         return OpenedPair(image, annotation, None, size)
-    labels = stack.enter_context(closing(_open_labels(job, pair.labels, image)))
+    labels = stack.enter_context(closing(open_partner(pair.labels, selection_of(job), image)))
     _check_shapes(image, labels)
     rules = label_rules(job, names)
     annotation = with_classes(annotate(labels, rules), names, pair.labels.name)
@@ -252,26 +248,6 @@ def _kept_objects(labels: ImageSource, rules: LabelRules) -> ImageSource | None:
     return None
 
 
-def _open_labels(job: TrainJob, path: Path, image: ImageSource) -> ImageSource:
-    """Open a label image; what was said of the image's axes holds for it as far as it can.
-
-    A file that does not say what its axes are has those of the image.
-    """
-    axes = None if job.axes is None else job.axes.lower().replace("c", "")
-    tried = [
-        Selection(axes=axes, level=job.level, time=job.time),
-        Selection(axes=None if axes is None else axes.replace("t", "")),
-        Selection(axes=image.spatial_axes),
-    ]
-    refused: AxesError | None = None
-    for selection in dict.fromkeys(tried):
-        try:
-            return open_image(path, selection)
-        except AxesError as error:
-            refused = refused or error
-    raise refused or AxesError(f"{path}: its axes are not known")
-
-
 def _check_shapes(image: ImageSource, labels: ImageSource) -> None:
     if labels.shape != image.shape:
         raise _misfit(labels.name, labels.shape, image)
@@ -282,57 +258,3 @@ def _misfit(name: str, shape: Sequence[int], image: ImageSource) -> AnnotationEr
         f"the labels {name} have the shape {tuple(shape)} (z, y, x), but the image {image.name} "
         f"has {image.shape}; give labels of every voxel of this image"
     )
-
-
-def _pairs_of(image: Path, labels: Path) -> list[ImagePair]:
-    if not (_is_plain_folder(image) and _is_plain_folder(labels)):
-        return [ImagePair(image, labels)]
-    images, partners = _by_name(image), _by_name(labels)
-    lonely = [images[name] for name in sorted(images.keys() - partners.keys())]
-    lonely += [partners[name] for name in sorted(partners.keys() - images.keys())]
-    if lonely or not images:
-        shown = ", ".join(str(path.relative_to(path.parent.parent)) for path in lonely[:_NAMED])
-        more = f" and {len(lonely) - _NAMED} more" if len(lonely) > _NAMED else ""
-        raise InputError(
-            f"{image} and {labels} do not make pairs: "
-            + (f"{shown}{more} have no partner; " if lonely else "they hold no images; ")
-            + "an image and its labels need the same name, the suffix aside"
-        )
-    return [ImagePair(images[name], partners[name]) for name in sorted(images)]
-
-
-def _by_name(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(_images_in(folder)):
-        name = path.stem.removesuffix(".ome")
-        if name in found:
-            raise InputError(
-                f"{folder} holds {found[name].name} and {path.name}, which have the same name but "
-                "for the suffix; keep one of them"
-            )
-        found[name] = path
-    return found
-
-
-def _images_in(folder: Path) -> Iterable[Path]:
-    for path in folder.iterdir():
-        if not path.name.startswith(".") and path.suffix.lower() in _IMAGE_SUFFIXES:
-            yield path
-
-
-def _is_plain_folder(path: Path) -> bool:
-    """Whether it is a folder of files, not a zarr."""
-    return path.is_dir() and not is_zarr(path)
-
-
-def _is_annotation_store(path: Path) -> bool:
-    """Whether a folder says that it is a stored annotation of ours."""
-    try:
-        document = read_json(path / "zarr.json")
-        return "annotation_version" in document["attributes"]["napari_unet"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _absolute(text: str) -> Path:
-    return Path(os.path.abspath(Path(text).expanduser()))
