@@ -24,8 +24,11 @@ from napari_unet.core.header import InputExpectation, ModelHeader
 from napari_unet.core.train_events import (
     Judged,
     PreviewReady,
+    StepDone,
+    Stopped,
     TrainingFinished,
     TrainingStarted,
+    Validated,
 )
 from napari_unet.core.train_job import TrainJob
 from napari_unet.errors import (
@@ -39,7 +42,6 @@ from napari_unet.inference.control import JobControl
 from napari_unet.model.file import read_model_header
 from napari_unet.model.weights import load_model, save_model
 from napari_unet.training.checkpoint import LAST
-from napari_unet.training.events import StepDone, Stopped, Validated
 
 if TYPE_CHECKING:
     import numpy.typing as npt

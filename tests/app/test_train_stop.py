@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from napari_unet.app.train import run_training
-from napari_unet.core.train_events import TrainingFinished
+from napari_unet.core.train_events import StepDone, TrainingFinished, Validated
 from napari_unet.core.train_job import TrainJob
 from napari_unet.inference.control import JobControl
-from napari_unet.training.events import StepDone, Validated
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,10 +15,9 @@ from tests.tiny_datasets import write_bowl_2018, write_cells, write_drive, write
 
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.cli.main import app
-from napari_unet.core.train_events import Judged, TrainingStarted
+from napari_unet.core.train_events import Judged, TrainingStarted, Validated
 from napari_unet.model.file import read_model_header
 from napari_unet.model.weights import load_model
-from napari_unet.training.events import Validated
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,6 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from napari_unet.app.job_files import JobRecord
-from napari_unet.app.training.events import TrainEvent
 from napari_unet.app.training.run_folder import WORTHLESS_ALONE
 from napari_unet.cli import exit_codes
 from napari_unet.cli.main import app
@@ -21,6 +20,7 @@ from napari_unet.core.axes import AXIS_NAMES
 from napari_unet.core.events import JobEvent, event_name
 from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
 from napari_unet.core.job import SegmentJob
+from napari_unet.core.train_events import TrainEvent
 from napari_unet.core.train_job import TrainJob
 from napari_unet.training.checkpoint import BEST, LAST
 

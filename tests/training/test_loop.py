@@ -12,10 +12,10 @@ import torch
 from napari_unet.augment.geometric import GeometricSettings
 from napari_unet.augment.intensity import IntensitySettings
 from napari_unet.core.receptive import unet_geometry
+from napari_unet.core.train_events import Saved, StepDone, Stopped, TrainingEvent, Validated
 from napari_unet.errors import ConfigError, StorageError
 from napari_unet.model.unet import UNet
 from napari_unet.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
-from napari_unet.training.events import Saved, StepDone, Stopped, TrainingEvent, Validated
 from napari_unet.training.loop import LoopSettings, train
 from napari_unet.training.sampler import Batch, LabeledPlanes, PatchSampler, SamplerSettings
 
@@ -279,7 +279,7 @@ def test_a_loss_that_is_not_finite_stops_with_good_weights(
     net, good = tiny_net(), tiny_net()
     settings = LoopSettings.parse({"steps": 9, "precision": precision}, source="test")
     *_, saved, last = train(net, draw, settings, run_dir=tmp_path)
-    assert saved == Saved(2, tmp_path / LAST)
+    assert saved == Saved(2, str(tmp_path / LAST))
     assert last == Stopped(2, "the loss of step 3 is not finite")
     events = train(good, sampler.draw, settings)
     while next(events).step < 2:
@@ -379,7 +379,7 @@ def test_it_stops_on_a_plateau_with_the_best_weights(sampler: PatchSampler, tmp_
     net = tiny_net()
     *_, saved, last = start()
     reason = "3 validations in a row were not better than the highest score, 0.6"
-    assert saved == Saved(8, tmp_path / LAST)
+    assert saved == Saved(8, str(tmp_path / LAST))
     assert last == Stopped(8, reason)
     assert equal(weights(net), seen[6])  # as good as the highest, and later
     assert start(resume=True) == [last]

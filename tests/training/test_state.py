@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from napari_unet.core.train_events import StepDone, Stopped
 from napari_unet.errors import ConfigError
-from napari_unet.training.events import StepDone, Stopped
 from napari_unet.training.loop import LoopSettings, train
 from napari_unet.training.loss import Rehearsed
 from napari_unet.training.sampler import Batch

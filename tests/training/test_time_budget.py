@@ -10,11 +10,11 @@ import pytest
 import torch
 from tests.training.test_pace import Clock
 
+from napari_unet.core.train_events import Saved, StepDone, TrainingEvent, Validated
 from napari_unet.errors import ConfigError
 from napari_unet.model.unet import UNet
 from napari_unet.training import loop
 from napari_unet.training.checkpoint import LAST, load_checkpoint
-from napari_unet.training.events import Saved, StepDone, TrainingEvent, Validated
 from napari_unet.training.loop import LoopSettings, train
 from napari_unet.training.pace import Pace
 from napari_unet.training.sampler import Batch
@@ -66,7 +66,7 @@ def test_it_ends_in_time_with_a_validation_and_a_checkpoint(
     done, validated, saved = events[-3:]
     assert isinstance(done, StepDone)
     assert validated == Validated(done.step, {"score": clock.now}, True)
-    assert saved == Saved(done.step, tmp_path / LAST)
+    assert saved == Saved(done.step, str(tmp_path / LAST))
     of_validation = validation * sum(isinstance(e, Validated) for e in events[:-2])
     assert of_validation <= max(0.15 * 60 + validation, validation)
 

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.app.training.events import TrainEvent
 from napari_unet.app.training.ground import OpenedData
 from napari_unet.app.training.paths import absolute_paths
 from napari_unet.app.training.plan import plan_training
 from napari_unet.app.training.run import TrainingRun
 from napari_unet.app.training.run_folder import GIVEN, prepare_run_folder, record_run, run_folder
 from napari_unet.core.events import StageChanged
-from napari_unet.core.train_events import Judged, TrainingFinished
+from napari_unet.core.train_events import Judged, Stopped, TrainEvent, TrainingFinished
 from napari_unet.core.train_job import TrainJob
 from napari_unet.errors import TrainingError
 from napari_unet.inference.control import JobControl
 from napari_unet.io.output_state import check_writable
-from napari_unet.training.events import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

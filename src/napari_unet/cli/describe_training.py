@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_unet.core.train_events import Judged, TrainingFinished, TrainingStarted
-from napari_unet.training.events import Stopped, Validated
+from napari_unet.core.train_events import (
+    Judged,
+    Stopped,
+    TrainingFinished,
+    TrainingStarted,
+    Validated,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -20,8 +20,7 @@ from napari_unet.core.events import (
     Warned,
     event_to_json,
 )
-from napari_unet.core.train_events import TrainingFinished, TrainingStarted
-from napari_unet.training.events import StepDone
+from napari_unet.core.train_events import StepDone, TrainingFinished, TrainingStarted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

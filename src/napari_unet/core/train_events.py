@@ -1,12 +1,14 @@
-"""What a running training job says, besides the events of `napari_unet.training.events`.
+"""What a running training says.
 
 As JSON lines each is one object, as in `napari_unet.core.events`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from napari_unet.core.events import StageChanged, Warned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +75,52 @@ class TrainingStarted:
     seconds: float | None
     first_step: int = 0
     rehearsed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepDone:
+    """The weights were changed once.
+
+    Parameters
+    ----------
+    step : int
+        From 1.
+    loss, learning_rate : float
+        Of this step.
+    eta_seconds : float or None
+        Time left, from the pace so far; None until it is known. No part of what the training is:
+        two events that differ in it alone are equal.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    eta_seconds: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The averaged weights were scored after `step` steps; `is_best`: they are kept for now."""
+
+    step: int
+    metrics: Mapping[str, float]
+    is_best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint is safe on disk."""
+
+    step: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Training ended before its last step; the network holds the best, or last good, weights."""
+
+    step: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +205,18 @@ class TrainingFinished:
     steps: int
     best_step: int
     seconds: float
+
+
+TrainingEvent: TypeAlias = StepDone | Validated | Saved | Stopped
+"""What the loop alone says."""
+
+TrainEvent: TypeAlias = (
+    StageChanged
+    | Warned
+    | TrainingStarted
+    | TrainingEvent
+    | PreviewReady
+    | Judged
+    | TrainingFinished
+)
+"""Everything that a training job says; those of the loop are passed on as they are."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from napari_unet.core.train_events import Saved, StepDone, Stopped, TrainingEvent, Validated
 from napari_unet.errors import ConfigError
 from napari_unet.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
-from napari_unet.training.events import Saved, StepDone, Stopped, TrainingEvent, Validated
 from napari_unet.training.loop_settings import LoopSettings
 from napari_unet.training.pace import Pace
 from napari_unet.training.schedule import learning_rate, learning_rate_at
@@ -225,7 +225,7 @@ class _Run:
             save_checkpoint(run_dir / LAST, state)
             save_checkpoint(run_dir / BEST, dict(training.best_weights))
         training.is_saved = True
-        return Saved(training.step, run_dir / LAST)
+        return Saved(training.step, str(run_dir / LAST))
 
 
 def _plateau(training: TrainingState) -> str:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from napari_unet.core.boxes import Box
 from napari_unet.core.events import AlreadyDone, Cancelled, Failed, Finished, JobEvent, event_name
-from napari_unet.core.train_events import TrainingFinished
-from napari_unet.widgets._train_events import TrainEvent
+from napari_unet.core.train_events import TrainEvent, TrainingFinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable

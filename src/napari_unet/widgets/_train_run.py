@@ -11,7 +11,6 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet.core import events, train_events
 from napari_unet.core.train_job import TrainJob
 from napari_unet.errors import AnnotationError, UNetError
-from napari_unet.widgets import _train_events
 from napari_unet.widgets._annotation_layer import PaintClass, check_fits, renamed
 from napari_unet.widgets._background import BackgroundJob
 from napari_unet.widgets._follow_view import ViewFollower
@@ -283,7 +282,7 @@ class TrainRun(QObject):
                 self.progressed.emit(-1.0, STAGE_WORDS.get(stage, stage))
             case train_events.TrainingStarted():
                 self._started = event
-            case _train_events.StepDone():
+            case train_events.StepDone():
                 self._on_step(event)
             case train_events.PreviewReady():
                 self.preview.show(event)
@@ -295,7 +294,7 @@ class TrainRun(QObject):
                 self._final = event
         self.reported.emit(event)
 
-    def _on_step(self, event: _train_events.StepDone) -> None:
+    def _on_step(self, event: train_events.StepDone) -> None:
         began = time.monotonic() if self._began is None else self._began
         elapsed = time.monotonic() - began
         words = f"Step {event.step}, loss {event.loss:.3f}, {format_duration(elapsed)}"

@@ -19,7 +19,6 @@ from qtpy.QtWidgets import (
 
 from napari_unet.core import train_events
 from napari_unet.errors import UNetError
-from napari_unet.widgets import _train_events
 from napari_unet.widgets._outcome import OutcomeBox
 from napari_unet.widgets._run import unexpected_end
 from napari_unet.widgets._runner import JobRunner
@@ -196,9 +195,9 @@ class FineTunePanel(QWidget):
             case train_events.TrainingStarted(validation=words, classes=classes):
                 self._open_curves().restart(dict(classes))
                 self.message.setPlainText(words)
-            case _train_events.StepDone(step, loss) if self.curves is not None:
+            case train_events.StepDone(step, loss) if self.curves is not None:
                 self.curves.add_step(step, loss)
-            case _train_events.Validated(step, metrics) if self.curves is not None:
+            case train_events.Validated(step, metrics) if self.curves is not None:
                 self.curves.add_scores(step, metrics)
 
     def _open_curves(self) -> CurvesView:

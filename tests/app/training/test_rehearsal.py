@@ -18,12 +18,11 @@ from napari_unet.app.training.rehearsal import Rehearsal, find_rehearsal
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader
-from napari_unet.core.train_events import TrainingFinished, TrainingStarted
+from napari_unet.core.train_events import StepDone, TrainingFinished, TrainingStarted
 from napari_unet.core.train_job import TrainJob
 from napari_unet.errors import ConfigError
 from napari_unet.model.file import read_model_header
 from napari_unet.model.weights import load_model, save_model
-from napari_unet.training.events import StepDone
 
 if TYPE_CHECKING:
     from pathlib import Path

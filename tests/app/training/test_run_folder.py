@@ -20,11 +20,10 @@ from napari_unet.app.training.run_folder import (
     stored_job,
     write_command,
 )
-from napari_unet.core.train_events import TrainingStarted
+from napari_unet.core.train_events import Saved, StepDone, TrainingStarted, Validated
 from napari_unet.core.train_job import TrainJob
 from napari_unet.errors import ConfigError, OutputExistsError, StorageError
 from napari_unet.training.checkpoint import LAST
-from napari_unet.training.events import Saved, StepDone, Validated
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -64,7 +63,7 @@ def steps(run: Path, first: int, last: int, saved: int) -> Generator[object]:
         yield Validated(step, {"score": 0.5, "f1/cell": 0.5}, step == 1)
         if step == saved:
             (run / LAST).write_bytes(b"checkpoint")
-            yield Saved(step, run / LAST)
+            yield Saved(step, str(run / LAST))
 
 
 def test_a_job_comes_back_as_it_was(tmp_path: Path) -> None:

@@ -45,14 +45,16 @@ from napari_unet.core.events import StageChanged, Warned
 from napari_unet.core.train_events import (
     EndReason,
     PreviewReady,
+    StepDone,
+    Stopped,
     TrainingFinished,
     TrainingStarted,
+    Validated,
 )
 from napari_unet.errors import TrainingError
 from napari_unet.inference.device import choose_backend
 from napari_unet.metrics.bootstrap import paired_difference
 from napari_unet.training.checkpoint import LAST, load_checkpoint
-from napari_unet.training.events import StepDone, Stopped, Validated
 from napari_unet.training.loop import SCORE, train
 
 if TYPE_CHECKING:
@@ -61,11 +63,10 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from napari_unet.app.training.events import TrainEvent
     from napari_unet.app.training.held_out import Scorer, Scores
+    from napari_unet.core.train_events import TrainEvent, TrainingEvent
     from napari_unet.core.train_job import TrainJob
     from napari_unet.inference.control import JobControl
-    from napari_unet.training.events import TrainingEvent
     from napari_unet.training.loop_settings import LoopSettings
     from napari_unet.training.volumes import VolumeSampler
 

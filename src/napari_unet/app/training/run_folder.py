@@ -26,17 +26,16 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.app.job_files import read_settings_file, write_settings_file
 from napari_unet.app.models import SUFFIX, own_models_folder
 from napari_unet.core.events import event_to_json
-from napari_unet.core.train_events import TrainingFinished, TrainingStarted
+from napari_unet.core.train_events import Saved, TrainingFinished, TrainingStarted
 from napari_unet.core.train_job import TrainJob
 from napari_unet.errors import ConfigError, OutputExistsError, StorageError
 from napari_unet.files import write_atomically
 from napari_unet.training.checkpoint import LAST
-from napari_unet.training.events import Saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from napari_unet.app.training.events import TrainEvent
+    from napari_unet.core.train_events import TrainEvent
 
 SETTINGS, COMMAND, LOG, CURVES = "train.toml", "command.txt", "log.jsonl", "curves.png"
 RECORD, PREVIEW = "training.json", "preview.npy"
