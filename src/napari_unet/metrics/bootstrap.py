@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from napari_unet.errors import ConfigError
 from napari_unet.metrics.classes import Confusion
+from napari_unet.metrics.intervals import expanded_percentile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,9 +42,6 @@ if TYPE_CHECKING:
 MIN_BLOCKS = 5
 """With fewer blocks that hold what is scored, nothing is claimed: their few combinations say little
 about other blocks."""
-
-CONFIDENCE = 0.95
-"""How often intervals made in this way hold the true difference, in the long run."""
 
 _BATCH = 256
 """Resamples at a time, so that memory does not grow with their number."""
@@ -138,7 +135,7 @@ def paired_difference(
         drawn = np.diff(_resampled((parent, new), statistic, resamples, seed))[:, 0]
         reason = "" if len(drawn) else "no resample of the judging blocks has a score"
     difference = None if before is None or after is None else after - before
-    low, high = _interval(drawn, telling) if len(drawn) else (None, None)
+    low, high = expanded_percentile(drawn, telling) if len(drawn) else (None, None)
     verdict: Verdict = "no difference shown"
     if low is not None and low > 0:
         verdict = "better"
@@ -223,13 +220,6 @@ def _resampled(
             if None not in found:
                 values.append(found)
     return np.array(values, dtype=np.float64).reshape(-1, len(sides))
-
-
-def _interval(differences: Floats, blocks: int) -> tuple[float, float]:
-    widened = math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, (1 + CONFIDENCE) / 2)
-    tail = float(ndtr(-widened))
-    low, high = np.quantile(differences, [tail, 1 - tail])
-    return float(low), float(high)
 
 
 def _check_paired(
