@@ -1,9 +1,20 @@
-"""Objects in a slice: a plain seeded watershed on the membrane probability.
+"""Objects that a boundary encloses: a seeded watershed on its probability, and merging.
 
-Seeds are the connected parts of the interior that lie deeper than some pixels from any possible
-membrane: a low threshold and the depth close small gaps in a membrane, and a long or bent profile
-stays one seed, which the maxima of the distance would cut into several. From the seeds the objects
-grow until they meet on the crest of the membrane probability. Slices are independent of each other.
+::
+
+    boundary          seeds: where the       pieces: seeds grown        objects: pieces with
+    probability       distance to it is      until they meet on         little boundary between
+                      highest                its crest                  them are merged
+
+    # # # # # # #     . . . . . . .          1 1 1 1 2 2 2              1 1 1 1 1 1 1
+    # . . . . . #     . . 1 . 2 . .          1 1 1 1 2 2 2              1 1 1 1 1 1 1
+    # # # # # # #     . . . . . . .    ->    1 1 1 1 2 2 2        ->    1 1 1 1 1 1 1
+    # . . . . . #     . . . 3 . . .          3 3 3 3 3 3 3              2 2 2 2 2 2 2
+    # # # # # # #     . . . . . . .          3 3 3 3 3 3 3              2 2 2 2 2 2 2
+
+A plane is flooded whole, so nothing about its objects is an approximation. A volume is flooded in
+blocks: `watershed_block` is a function of what it is given, so the grid of the blocks alone, not
+their order or the number of workers, decides what comes out.
 """
 
 from __future__ import annotations
@@ -11,17 +22,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
-from skimage.measure import label
 from skimage.segmentation import watershed
 
+from napari_unet.core.object_options import WatershedOptions
 from napari_unet.errors import ConfigError
+from napari_unet.labels.agglomeration import merge_pieces
+from napari_unet.labels.seeds import edges_in_pixels, find_seeds, number_parts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from napari_unet.core.boxes import Box
+
 SEED_THRESHOLD = 0.2
-"""Membrane probability from which a pixel may be membrane, for seeds.
+"""Membrane probability from which a pixel may be membrane, for the seeds of `watershed_slices`.
 
 With `SEED_DEPTH` the best variation of information on the validation slices of `em-membranes`.
 """
@@ -30,13 +44,123 @@ SEED_DEPTH = 1.0
 """Distance from possible membrane, in pixels, beyond which interior is part of a seed."""
 
 
+def watershed_pieces(
+    boundary: npt.NDArray[np.floating[Any]],
+    options: WatershedOptions,
+    *,
+    spacing: tuple[float, ...] | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.uint32]:
+    """Return what grows from the seeds of a plane or a volume, before any merging.
+
+    Parameters
+    ----------
+    boundary : numpy.ndarray
+        Probabilities of the boundary, (Y, X) or (Z, Y, X).
+    options : WatershedOptions
+        Seeds.
+    spacing : tuple of float or None
+        Edges of a voxel, in the order of the axes and in any unit; all alike by default.
+    mask : numpy.ndarray or None
+        Where pieces may be; everywhere by default.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint32 of the same shape: 0 outside the mask, from 1 inside, in raster order of the seeds.
+        A part of the mask that no seed reaches is a piece of its own.
+
+    Raises
+    ------
+    ConfigError
+        If the array is not 2D or 3D, or the spacing or the mask does not fit.
+    """
+    edges_in_pixels(boundary, spacing)
+    if mask is not None and mask.shape != boundary.shape:
+        raise ConfigError(
+            f"a mask of shape {mask.shape} does not fit boundary probabilities of shape "
+            f"{boundary.shape}; give equal shapes"
+        )
+    seeds = find_seeds(boundary, options, spacing)
+    inside = np.ones(boundary.shape, dtype=np.bool_) if mask is None else mask
+    seeds = np.where(inside, seeds, 0)
+    grown = np.zeros(boundary.shape, dtype=np.uint32)
+    if seeds.any():
+        grown = watershed(boundary, seeds.astype(np.int32), mask=mask).astype(np.uint32)  # type: ignore[no-untyped-call]  # scikit-image
+    rest = number_parts(inside & (grown == 0))
+    pieces: npt.NDArray[np.uint32] = np.where(rest > 0, rest + grown.max(initial=0), grown)
+    return pieces
+
+
+def watershed_objects(
+    boundary: npt.NDArray[np.floating[Any]],
+    options: WatershedOptions,
+    *,
+    spacing: tuple[float, ...] | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.uint32]:
+    """Return the objects of a plane or a volume: pieces, merged as the options say.
+
+    Parameters are those of `watershed_pieces`.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint32 of the same shape: 0 outside the mask, inside it numbers from 1 without a gap.
+
+    Raises
+    ------
+    ConfigError
+        As `watershed_pieces` does.
+    """
+    pieces = watershed_pieces(boundary, options, spacing=spacing, mask=mask)
+    return merge_pieces(pieces, boundary, options.merge)
+
+
+def watershed_block(
+    boundary: npt.NDArray[np.floating[Any]],
+    inner: Box,
+    options: WatershedOptions,
+    *,
+    spacing: tuple[float, ...] | None = None,
+    mask: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.uint32]:
+    """Return the pieces of a block that was read with a halo, cut to the block, before merging.
+
+    Pieces of neighboring blocks are joined where `agglomeration.region_edges` of all blocks say
+    so, as pieces of one block are: the face between two blocks is no boundary.
+
+    Parameters
+    ----------
+    boundary : numpy.ndarray
+        (Z, Y, X) or (Y, X) probabilities of the block and its halo.
+    inner : Box
+        The block in this array.
+    options, spacing, mask
+        As for `watershed_pieces`.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint32 of the shape of `inner`, numbers from 1 without a gap in the order of
+        `watershed_pieces`. A function of the arguments alone.
+    """
+    pieces = watershed_pieces(boundary, options, spacing=spacing, mask=mask)[inner.slices]
+    used, places = np.unique(np.append(np.uint32(0), pieces), return_inverse=True)
+    del used
+    numbers: npt.NDArray[np.uint32] = places[1:].reshape(pieces.shape).astype(np.uint32)
+    return numbers
+
+
 def watershed_slices(
     membrane: npt.NDArray[np.floating[Any]],
     *,
     threshold: float = SEED_THRESHOLD,
     depth: float = SEED_DEPTH,
 ) -> npt.NDArray[np.int32]:
-    """Return numbered objects, every pixel in one of them.
+    """Return numbered objects of a plain watershed without merging, every pixel in one of them.
+
+    The yardstick of the recipes: long and bent profiles stay one seed, and nothing is merged.
 
     Parameters
     ----------
@@ -64,25 +188,11 @@ def watershed_slices(
             f"no watershed of membrane probabilities of shape {membrane.shape} with seeds from a "
             f"depth of {depth} pixels; give (y, x) or (z, y, x) and a depth >= 0"
         )
+    options = WatershedOptions(threshold=threshold, seeds="depth", depth=depth, merge=0)
     objects = np.zeros(membrane.shape, dtype=np.int32)
     planes = membrane.reshape(-1, *membrane.shape[-2:])
     used = 0
     for plane, out in zip(planes, objects.reshape(planes.shape), strict=True):
-        out[...] = _watershed_plane(plane, threshold, depth) + used
+        out[...] = watershed_pieces(plane, options).astype(np.int32) + used
         used = int(out.max(initial=used))
     return objects
-
-
-def _watershed_plane(
-    membrane: npt.NDArray[np.floating[Any]], threshold: float, depth: float
-) -> npt.NDArray[np.int32]:
-    interior = membrane <= threshold
-    # Without any membrane the distance to it is not defined; without interior there is no seed.
-    if interior.all() or not interior.any():
-        return np.ones(membrane.shape, dtype=np.int32)
-    core = distance_transform_edt(interior) > depth
-    seeds = label(core, connectivity=1)  # type: ignore[no-untyped-call]  # scikit-image
-    if not seeds.any():
-        return np.ones(membrane.shape, dtype=np.int32)
-    objects = watershed(membrane, seeds)  # type: ignore[no-untyped-call]  # scikit-image
-    return np.asarray(objects, dtype=np.int32)
