@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_unet.core.object_options import LinkOptions
+    from napari_unet.core.watershed_options import LinkOptions
 
 
 def link_slices(

@@ -15,7 +15,7 @@ from napari_unet.errors import ConfigError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_unet.core.object_options import WatershedOptions
+    from napari_unet.core.watershed_options import WatershedOptions
 
 
 def find_seeds(

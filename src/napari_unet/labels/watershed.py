@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from skimage.segmentation import watershed
 
-from napari_unet.core.object_options import WatershedOptions
+from napari_unet.core.watershed_options import WatershedOptions
 from napari_unet.errors import ConfigError
 from napari_unet.labels.agglomeration import merge_pieces
 from napari_unet.labels.seeds import edges_in_pixels, find_seeds, number_parts

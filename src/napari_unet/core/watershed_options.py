@@ -1,4 +1,4 @@
-"""What a person can set about how objects come about: watershed, merging, linking of slices."""
+"""What a person can set about a watershed, its merging, and the linking of its slices."""
 
 from __future__ import annotations
 
