@@ -11,7 +11,7 @@ from napari_unet.core.axes import VoxelSize
 from napari_unet.errors import InputError
 from napari_unet.io.damage import input_errors
 from napari_unet.io.selection import Selection
-from napari_unet.io.suffixes import RASTER_SUFFIXES, TIFF_SUFFIXES
+from napari_unet.io.suffixes import HDF5_SUFFIXES, MRC_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES
 
 if TYPE_CHECKING:
     from napari_unet.core.arrays import ImageSource
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Selection", "open_image", "wrap_array"]
 
 SUPPORTED = (
-    "OME-Zarr and zarr folders, TIFF and OME-TIFF, PNG, JPEG, .npy, and folders of PNG, JPEG or "
-    "TIFF slices"
+    "OME-Zarr and zarr folders, TIFF and OME-TIFF, PNG, JPEG, .npy, HDF5 (FILE.h5 or "
+    "FILE.h5/NAME), MRC, and folders of PNG, JPEG or TIFF slices"
 )
 """What can be opened, for messages."""
 
@@ -31,8 +31,9 @@ def open_image(path: str | os.PathLike[str], selection: Selection | None = None)
     Parameters
     ----------
     path : path-like
-        A zarr array, an OME-Zarr image or group, a TIFF, PNG, JPEG or ``.npy`` file, or a folder
-        of slices, sorted by the numbers in their names.
+        A zarr array, an OME-Zarr image or group, a TIFF, PNG, JPEG, ``.npy``, HDF5 or MRC file, a
+        data set in an HDF5 file (``image.h5/volume/raw``), or a folder of slices, sorted by the
+        numbers in their names.
     selection : Selection or None
         Axes, channel, level and time; None = what the file says.
 
@@ -48,27 +49,14 @@ def open_image(path: str | os.PathLike[str], selection: Selection | None = None)
     with input_errors(f"{where}: the path cannot be reached", "check the path and its permissions"):
         mode = _mode(where)
     if mode is None:
-        raise InputError(f"{where}: there is no such file or folder; check the path")
+        return _open_inside(where, chosen)
     if stat.S_ISDIR(mode):
         return _open_folder(where, chosen)
     if not stat.S_ISREG(mode):
         raise InputError(f"{where}: this is neither a file nor a folder; give {SUPPORTED}")
-    suffix = where.suffix.lower()
-    if suffix in TIFF_SUFFIXES:
-        from napari_unet.io.tiff_source import open_tiff
-
-        return open_tiff(where, chosen)
-    if suffix in RASTER_SUFFIXES:
-        from napari_unet.io.raster_source import open_raster
-
-        return open_raster(where, chosen)
-    if suffix == ".npy":
-        from napari_unet.io.npy_source import open_npy
-
-        return open_npy(where, chosen)
     if where.name in {"zarr.json", ".zarray", ".zgroup", ".zattrs"}:
         return open_image(where.parent, chosen)
-    raise InputError(f"{where}: files ending in {suffix!r} cannot be read; give {SUPPORTED}")
+    return _open_file(where, chosen)
 
 
 def wrap_array(
@@ -109,6 +97,42 @@ def wrap_array(
     from napari_unet.io.array_source import wrap_plain_array
 
     return wrap_plain_array(array, chosen, name=name, voxel_size=size, translation=translation)
+
+
+def _open_file(where: Path, chosen: Selection) -> ImageSource:
+    suffix = where.suffix.lower()
+    if suffix in TIFF_SUFFIXES:
+        from napari_unet.io.tiff_source import open_tiff
+
+        return open_tiff(where, chosen)
+    if suffix in RASTER_SUFFIXES:
+        from napari_unet.io.raster_source import open_raster
+
+        return open_raster(where, chosen)
+    if suffix == ".npy":
+        from napari_unet.io.npy_source import open_npy
+
+        return open_npy(where, chosen)
+    if suffix in HDF5_SUFFIXES:
+        from napari_unet.io.hdf5_source import open_hdf5
+
+        return open_hdf5(where, "", chosen)
+    if suffix in MRC_SUFFIXES:
+        from napari_unet.io.mrc_source import open_mrc
+
+        return open_mrc(where, chosen)
+    raise InputError(f"{where}: files ending in {suffix!r} cannot be read; give {SUPPORTED}")
+
+
+def _open_inside(path: Path, selection: Selection) -> ImageSource:
+    """Open a path that goes on behind an HDF5 file: ``image.h5/volume/raw``."""
+    from napari_unet.io.hdf5_source import open_hdf5, split_hdf5_path
+
+    with input_errors(f"{path}: the path cannot be reached", "check the path and its permissions"):
+        parts = split_hdf5_path(path)
+    if parts is None:
+        raise InputError(f"{path}: there is no such file or folder; check the path")
+    return open_hdf5(*parts, selection)
 
 
 def _open_folder(path: Path, selection: Selection) -> ImageSource:

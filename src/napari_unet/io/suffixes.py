@@ -7,3 +7,9 @@ TIFF_SUFFIXES = frozenset({".tif", ".tiff", ".btf", ".tf2", ".tf8"})
 
 RASTER_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
 """Endings of single planes, in lower case."""
+
+HDF5_SUFFIXES = frozenset({".h5", ".hdf5", ".hdf"})
+"""Endings of HDF5 files, in lower case."""
+
+MRC_SUFFIXES = frozenset({".mrc", ".mrcs", ".rec", ".st", ".ali", ".map"})
+"""Endings of MRC files, in lower case; those of IMOD tell tilt series from volumes."""
