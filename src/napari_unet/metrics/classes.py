@@ -2,11 +2,13 @@
 
 Conventions:
 
-- A pixel counts if it is labeled and predicted: 0 in the truth is "not annotated" and 0 in the
-  prediction "not computed"; both are left out.
+- A pixel counts if it is labeled: 0 in the truth is "not annotated" and counts nowhere. 0 in the
+  prediction, "not computed", is a wrong answer wherever the truth speaks: its true class misses
+  the pixel, and no class claims it.
 - Ratios are taken from the summed counts, never averaged over images or blocks.
 - A class that is neither in the truth nor in the prediction has no score: it is None, and means
-  leave it out. A class that is in one of them only scores 0.
+  leave it out. A class that is in one of them only scores 0 (and an error above 0). Nothing is ever
+  a NaN.
 """
 
 from __future__ import annotations
@@ -36,31 +38,38 @@ class Confusion:
     Parameters
     ----------
     counts : numpy.ndarray
-        (K, K) int64, read-only: true class down, predicted class across; index k - 1 is the k-th
-        class.
+        (K, K + 1) int64, read-only: true class down, predicted class across, and what was not
+        predicted in the last column; index k - 1 is the k-th class. A table (K, K) is taken too:
+        then everything was predicted.
 
     Raises
     ------
     ConfigError
-        If it is not a square table of counts.
+        If it is no such table of counts.
 
     Examples
     --------
-    >>> blocks = [confusion([1, 2, 0], [1, 1, 2], 2), confusion([2], [2], 2)]
-    >>> Confusion.total(blocks).f1
-    (0.6666666666666666, 0.6666666666666666)
+    >>> blocks = [confusion([1, 2, 0], [1, 1, 2], 2), confusion([2, 2], [2, 0], 2)]
+    >>> total = Confusion.total(blocks)
+    >>> total.counts.tolist()
+    [[1, 0, 0], [1, 1, 1]]
+    >>> total.recall
+    (1.0, 0.3333333333333333)
     """
 
     counts: Counts
 
     def __post_init__(self) -> None:
         table = np.array(self.counts)
-        square = table.ndim == 2 and table.shape[0] == table.shape[1] > 0
-        if not square or table.dtype.kind not in "ui" or (table < 0).any():
+        rows, columns = table.shape if table.ndim == 2 else (0, 0)
+        fits = 0 < rows <= columns <= rows + 1
+        if not fits or table.dtype.kind not in "ui" or (table < 0).any():
             raise ConfigError(
                 f"an array of shape {table.shape} and type {table.dtype} is no table of counts; "
                 "give whole numbers >= 0, true class down, predicted class across"
             )
+        if columns == rows:
+            table = np.pad(table, ((0, 0), (0, 1)))
         table = table.astype(np.int64, copy=False)
         table.flags.writeable = False
         object.__setattr__(self, "counts", table)
@@ -98,7 +107,7 @@ class Confusion:
 
     @property
     def pixels(self) -> int:
-        """Number of pixels that count."""
+        """Number of pixels that count: the labeled ones."""
         return int(self.counts.sum())
 
     @property
@@ -109,7 +118,12 @@ class Confusion:
     @property
     def predicted(self) -> tuple[int, ...]:
         """Pixels of each class in the prediction."""
-        return tuple(int(n) for n in self.counts.sum(axis=0))
+        return tuple(int(n) for n in self.counts.sum(axis=0)[:-1])
+
+    @property
+    def unpredicted(self) -> tuple[int, ...]:
+        """Pixels of each class in the truth that have no prediction; they are wrong."""
+        return tuple(int(n) for n in self.counts[:, -1])
 
     @property
     def right(self) -> tuple[int, ...]:
@@ -133,10 +147,21 @@ class Confusion:
         return self._ratios(2, both)
 
     @property
+    def dice(self) -> Scores:
+        """Per class: Dice coefficient of truth and prediction; another name of `f1`."""
+        return self.f1
+
+    @property
     def iou(self) -> Scores:
         """Per class: intersection of truth and prediction over their union."""
         rows = zip(self.true, self.predicted, self.right, strict=True)
         return self._ratios(1, (t + p - r for t, p, r in rows))
+
+    @property
+    def error(self) -> Scores:
+        """Per class: share of all pixels that are of the class or taken for it, but not both."""
+        rows = zip(self.true, self.predicted, self.right, strict=True)
+        return tuple((t + p - 2 * r) / self.pixels if t or p else None for t, p, r in rows)
 
     @property
     def mean_f1(self) -> float | None:
@@ -153,6 +178,21 @@ class Confusion:
         """Share of the pixels whose class is right; None if no pixel counts."""
         return sum(self.right) / self.pixels if self.pixels else None
 
+    @property
+    def overall_error(self) -> float | None:
+        """Share of the pixels whose class is wrong; None if no pixel counts."""
+        return (self.pixels - sum(self.right)) / self.pixels if self.pixels else None
+
+    @property
+    def balanced_error(self) -> float | None:
+        """1 - mean recall of the classes in the truth; None if no pixel counts.
+
+        A rare class weighs as much as a common one. A class that is only predicted has no part in
+        it (its false alarms lower the recall of others).
+        """
+        recalls = [right / true for right, true in zip(self.right, self.true, strict=True) if true]
+        return 1 - sum(recalls) / len(recalls) if recalls else None
+
     def _ratios(self, factor: int, whole: Iterable[int]) -> Scores:
         rows = zip(self.true, self.predicted, self.right, whole, strict=True)
         return tuple(
@@ -162,12 +202,13 @@ class Confusion:
 
 
 def confusion(true: npt.ArrayLike, predicted: npt.ArrayLike, num_classes: int) -> Confusion:
-    """Return the counts of the pixels that are labeled and predicted.
+    """Return the counts of the pixels that are labeled.
 
     Parameters
     ----------
     true, predicted : array of int
-        Class labels of one shape: k = the k-th class, 0 = not annotated, or not computed.
+        Class labels of one shape: k = the k-th class. A true 0 is not annotated: left out. A
+        predicted 0 is not computed: wrong.
     num_classes : int
         K.
 
@@ -184,11 +225,13 @@ def confusion(true: npt.ArrayLike, predicted: npt.ArrayLike, num_classes: int) -
         )
     for labels, what in ((t, "true"), (p, "predicted")):
         _check_classes(labels, num_classes, what)
-    counted = (t != UNLABELED) & (p != UNLABELED)
+    counted = t != UNLABELED
     rows = t[counted].astype(np.int64) - FIRST_CLASS
-    columns = p[counted].astype(np.int64) - FIRST_CLASS
-    cells = np.bincount(rows * num_classes + columns, minlength=num_classes**2)
-    return Confusion(cells.reshape(num_classes, num_classes))
+    # Not predicted, 0, becomes the last column.
+    columns = (p[counted].astype(np.int64) - FIRST_CLASS) % (num_classes + 1)
+    width = num_classes + 1
+    cells = np.bincount(rows * width + columns, minlength=num_classes * width)
+    return Confusion(cells.reshape(num_classes, width))
 
 
 def _check_classes(labels: npt.NDArray[Any], num_classes: int, what: str) -> None:
@@ -196,7 +239,7 @@ def _check_classes(labels: npt.NDArray[Any], num_classes: int, what: str) -> Non
     if not legal or (labels.size and not 0 <= labels.min() <= labels.max() <= num_classes):
         raise ConfigError(
             f"{what} classes of type {labels.dtype} do not fit {num_classes} classes; give whole "
-            f"numbers from 0 (not counted) to {num_classes}"
+            f"numbers from 0 (nothing said) to {num_classes}"
         )
 
 
