@@ -1,69 +1,206 @@
 """How well two partitions of an image into objects agree.
 
-Conventions, the same for all scores here:
+Everything follows from the table of shared pixels (`Contingency`), so the scores stream over
+blocks: add up the tables of the blocks, and score the sum. Conventions, the same for all scores
+here unless said otherwise:
 
-- Pixels whose *true* number is 0 do not count: membrane, or not annotated.
-- A *predicted* 0 is a number like any other: all its counted pixels form one object.
-- Each slice is compared by itself; the score of a stack is the mean over the slices that have a
-  counted pixel. Numbers need not be unique across slices.
+- Pixels whose *true* id is 0 do not count: membrane, or not annotated (the "foreground
+  restriction" of the ISBI 2012 challenge).
+- A *predicted* 0 where the truth speaks is a number like any other: all such pixels form one
+  object. `UnmatchedPixels` names the other conventions.
+- A volume is scored with one table, so ids must hold across slices; the score of slices is the mean
+  over those that have a counted pixel, and their ids need not be unique across slices.
 - Entropies are in bits.
 
-These are not the restricted, thinned scores of the ISBI 2012 challenge.
+The scores of the ISBI 2012 challenge, which takes other conventions, are in `isbi`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from dataclasses import fields
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from napari_unet.errors import ConfigError
+from napari_unet.metrics.agreement import InformationScore, PartitionScore, RandScore
+from napari_unet.metrics.contingency import BACKGROUND, Contingency
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     import numpy.typing as npt
 
-IGNORED = 0
-"""True number of pixels that do not count."""
+UnmatchedPixels = Literal["object", "singletons", "ignore"]
+"""What a predicted 0 is where the truth has an object: all of them one ``"object"`` (scikit-image),
+each pixel an object of its own (``"singletons"``, the challenge), or not counted (``"ignore"``)."""
+
+IGNORED = BACKGROUND
+"""True id of pixels that do not count."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionScore:
-    """Agreement of a predicted partition with the true one; 0 is perfect for the three errors.
+def rand_score(
+    table: Contingency,
+    *,
+    unmatched: UnmatchedPixels = "object",
+    background: bool = False,
+    self_pairs: bool = False,
+) -> RandScore:
+    """Return the pairs of pixels joined in both partitions, and in either.
 
     Parameters
     ----------
-    voi_split : float
-        H(predicted | true) in bits: how far true objects are cut apart [1]_.
-    voi_merge : float
-        H(true | predicted) in bits: how far predicted objects join true ones.
-    adapted_rand_error : float
-        1 - F1 of pairs of pixels [2]_, between 0 and 1.
-    rand_precision, rand_recall : float
-        Share of the pairs joined in the prediction that are joined in truth, and the reverse.
+    table : Contingency
+        Shared pixels of the image.
+    unmatched : {"object", "singletons", "ignore"}
+        What a predicted 0 is where the truth has an object.
+    background : bool
+        True counts the pixels whose true id is 0 too, as one object.
+    self_pairs : bool
+        True counts ordered pairs, and each pixel with itself as one: n * n pairs of n pixels, as
+        the challenge's V_Rand does; False counts the n * (n - 1) / 2 pairs of different pixels, as
+        scikit-image does. The difference vanishes for large objects.
 
-    References
-    ----------
-    .. [1] M. Meila, "Comparing clusterings", J. Multivariate Analysis 98, 2007.
-    .. [2] I. Arganda-Carreras et al., Frontiers in Neuroanatomy 9:142, 2015.
+    Raises
+    ------
+    ConfigError
+        If no pixel counts, or `unmatched` is none of the three.
     """
+    matched, alone = _counted(table, unmatched, background=background)
+    true_sizes = (matched + alone).true_sizes()[1]
 
-    voi_split: float
-    voi_merge: float
-    adapted_rand_error: float
-    rand_precision: float
-    rand_recall: float
+    def joined(sizes: npt.NDArray[np.int64]) -> float:
+        exact = sizes.astype(np.float64)
+        # An exact sum: renumbered objects score the same to the last bit.
+        return math.fsum(exact * exact if self_pairs else exact * (exact - 1) / 2)
 
-    @property
-    def voi(self) -> float:
-        """Variation of information in bits: splits and merges together."""
-        return self.voi_split + self.voi_merge
+    singles = float(alone.pixels) if self_pairs else 0.0
+    return RandScore(
+        both=joined(matched.counts) + singles,
+        predicted=joined(matched.predicted_sizes()[1]) + singles,
+        true=joined(true_sizes),
+        pairs=joined(true_sizes.sum(keepdims=True)),
+    )
+
+
+def information_score(
+    table: Contingency, *, unmatched: UnmatchedPixels = "object", background: bool = False
+) -> InformationScore:
+    """Return the entropies of both partitions, and of each when the other is known.
+
+    Parameters
+    ----------
+    table : Contingency
+        Shared pixels of the image.
+    unmatched : {"object", "singletons", "ignore"}
+        What a predicted 0 is where the truth has an object.
+    background : bool
+        True counts the pixels whose true id is 0 too, as one object.
+
+    Raises
+    ------
+    ConfigError
+        If no pixel counts, or `unmatched` is none of the three.
+    """
+    matched, alone = _counted(table, unmatched, background=background)
+    true_ids, true_sizes = (matched + alone).true_sizes()
+    ids, predicted_sizes = matched.predicted_sizes()
+    of_true = true_sizes[np.searchsorted(true_ids, matched.true)]
+    of_alone = true_sizes[np.searchsorted(true_ids, alone.true)]
+    of_predicted = predicted_sizes[np.searchsorted(ids, matched.predicted)]
+    pixels = int(true_sizes.sum())
+    split = _bits(matched.counts, of_true / matched.counts) + _bits(alone.counts, of_alone)
+    entropy = _bits(predicted_sizes, pixels / predicted_sizes) + alone.pixels * math.log2(pixels)
+    return InformationScore(
+        split=split / pixels,
+        merge=_bits(matched.counts, of_predicted / matched.counts) / pixels,
+        predicted=entropy / pixels,
+        true=_bits(true_sizes, pixels / true_sizes) / pixels,
+    )
+
+
+def table_score(table: Contingency, *, unmatched: UnmatchedPixels = "object") -> PartitionScore:
+    """Return the agreement of one image, or of one volume taken as a whole.
+
+    Parameters
+    ----------
+    table : Contingency
+        Shared pixels; those of blocks of an image add up with `Contingency.total`.
+    unmatched : {"object", "singletons", "ignore"}
+        What a predicted 0 is where the truth has an object.
+
+    Raises
+    ------
+    ConfigError
+        If no pixel counts, or `unmatched` is none of the three.
+    """
+    pairs = rand_score(table, unmatched=unmatched)
+    bits = information_score(table, unmatched=unmatched)
+    return PartitionScore(
+        bits.split, bits.merge, pairs.adapted_error, pairs.precision, pairs.recall
+    )
+
+
+def mean_score(
+    tables: Iterable[Contingency], *, unmatched: UnmatchedPixels = "object"
+) -> PartitionScore:
+    """Return the mean agreement over slices, one table each; slices without truth are left out.
+
+    Raises
+    ------
+    ConfigError
+        If no pixel counts in any slice, or `unmatched` is none of the three.
+    """
+    scores = [
+        table_score(table, unmatched=unmatched)
+        for table in tables
+        if _has_counted(table, unmatched)
+    ]
+    if not scores:
+        raise ConfigError(_nothing_counts(unmatched))
+    columns = [field.name for field in fields(PartitionScore)]
+    means = (float(np.mean([getattr(score, name) for score in scores])) for name in columns)
+    return PartitionScore(*means)
+
+
+def slice_tables(
+    predicted: npt.NDArray[np.integer[Any]],
+    true: npt.NDArray[np.integer[Any]],
+    ignore: npt.NDArray[np.bool_] | None = None,
+) -> Iterator[Contingency]:
+    """Yield the table of each slice.
+
+    Parameters
+    ----------
+    predicted, true : numpy.ndarray
+        Label images, (Y, X) or (Z, Y, X).
+    ignore : numpy.ndarray of bool, optional
+        Of the same shape: True where pixels count nowhere.
+
+    Raises
+    ------
+    ConfigError
+        If shapes differ or arrays are not 2D or 3D, or as `Contingency.of` does.
+    """
+    if predicted.shape != true.shape or true.ndim not in (2, 3):
+        raise ConfigError(
+            f"partitions of shape {predicted.shape} and {true.shape} cannot be compared; "
+            "give equal shapes (y, x) or (z, y, x)"
+        )
+    volume = (-1, *true.shape[-2:])
+    masks = None if ignore is None else ignore.reshape(volume)
+    pairs = zip(predicted.reshape(volume), true.reshape(volume), strict=True)
+    for z, (p, t) in enumerate(pairs):
+        yield Contingency.of(p, t, None if masks is None else masks[z])
 
 
 def partition_score(
-    predicted: npt.NDArray[np.integer[Any]], true: npt.NDArray[np.integer[Any]]
+    predicted: npt.NDArray[np.integer[Any]],
+    true: npt.NDArray[np.integer[Any]],
+    *,
+    unmatched: UnmatchedPixels = "object",
 ) -> PartitionScore:
     """Return the mean agreement over slices; see the module for what counts.
 
@@ -71,47 +208,54 @@ def partition_score(
     ----------
     predicted, true : numpy.ndarray
         Numbered objects, (Y, X) or (Z, Y, X).
+    unmatched : {"object", "singletons", "ignore"}
+        What a predicted 0 is where the truth has an object.
 
     Raises
     ------
     ConfigError
         If shapes differ, arrays are not 2D or 3D, or no pixel counts.
     """
-    if predicted.shape != true.shape or true.ndim not in (2, 3):
-        raise ConfigError(
-            f"partitions of shape {predicted.shape} and {true.shape} cannot be compared; "
-            "give equal shapes (y, x) or (z, y, x)"
-        )
-    slice_shape = (-1, *true.shape[-2:])
-    pairs = zip(predicted.reshape(slice_shape), true.reshape(slice_shape), strict=True)
-    scores = [_slice_score(p, t) for p, t in pairs if (t != IGNORED).any()]
-    if not scores:
-        raise ConfigError(
-            f"no pixel of the true objects (shape {true.shape}) counts: all are {IGNORED}; "
-            "number the objects from 1"
-        )
-    return PartitionScore(*(float(x) for x in np.mean(scores, axis=0)))
+    return mean_score(slice_tables(predicted, true), unmatched=unmatched)
 
 
-def _slice_score(
-    predicted: npt.NDArray[np.integer[Any]], true: npt.NDArray[np.integer[Any]]
-) -> tuple[float, float, float, float, float]:
-    counted = true != IGNORED
-    t = np.unique(true[counted], return_inverse=True)[1].ravel()
-    p = np.unique(predicted[counted], return_inverse=True)[1].ravel()
-    in_true, in_predicted = np.bincount(t), np.bincount(p)
-    pairs, in_both = np.unique(t * len(in_predicted) + p, return_counts=True)
-    of_true, of_predicted = np.divmod(pairs, len(in_predicted))
-    share = in_both / len(t)
-    split = -(share * np.log2(in_both / in_true[of_true])).sum()
-    merge = -(share * np.log2(in_both / in_predicted[of_predicted])).sum()
-    joined, joined_true, joined_predicted = (
-        int((n.astype(np.int64) * (n - 1)).sum()) for n in (in_both, in_true, in_predicted)
+def _counted(
+    table: Contingency, unmatched: UnmatchedPixels, *, background: bool
+) -> tuple[Contingency, Contingency]:
+    """Return the pairs of objects that count, and those whose pixels are each an object."""
+    if unmatched not in get_args(UnmatchedPixels):
+        raise ConfigError(
+            f"unmatched pixels cannot be {unmatched!r}; choose one of "
+            f"{', '.join(get_args(UnmatchedPixels))}"
+        )
+    matched, alone = table, Contingency.empty()
+    if not background:
+        matched = matched.where(matched.true != BACKGROUND)
+    if unmatched != "object":
+        empty = matched.predicted == BACKGROUND
+        if unmatched == "singletons":
+            alone = matched.where(empty)
+        matched = matched.where(~empty)
+    if not matched.counts.size and not alone.counts.size:
+        raise ConfigError(_nothing_counts(unmatched))
+    return matched, alone
+
+
+def _has_counted(table: Contingency, unmatched: UnmatchedPixels) -> bool:
+    counted = table.true != BACKGROUND
+    if unmatched == "ignore":
+        counted &= table.predicted != BACKGROUND
+    return bool(counted.any())
+
+
+def _nothing_counts(unmatched: UnmatchedPixels) -> str:
+    also = " or have no predicted object" if unmatched == "ignore" else ""
+    return (
+        f"no pixel of the true objects counts: all are {IGNORED}{also}; "
+        "number the objects from 1, and compare images that overlap"
     )
-    total = joined_true + joined_predicted
-    # Without a joined pair on a side, nothing of that side can be wrong.
-    error = 1 - 2 * joined / total if total else 0.0
-    precision = joined / joined_predicted if joined_predicted else 1.0
-    recall = joined / joined_true if joined_true else 1.0
-    # Adding 0 turns the -0.0 of a perfect score into 0.0.
-    return float(split) + 0.0, float(merge) + 0.0, error, precision, recall
+
+
+def _bits(counts: npt.NDArray[np.int64], ratios: npt.NDArray[Any]) -> float:
+    """Return the exact sum of counts times the binary logarithm of ratios."""
+    return math.fsum(counts * np.log2(ratios))
