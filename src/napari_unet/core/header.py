@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from napari_unet.core.architecture import Architecture
 from napari_unet.core.classes import FIRST_CLASS, ClassInfo
 from napari_unet.core.normalization import NormalizationMethod
+from napari_unet.core.object_method import ObjectDefaults, suited_method
 from napari_unet.core.receptive import NetGeometry, unet_geometry
-from napari_unet.core.settings import Settings
+from napari_unet.core.settings import Settings, matching
 
 SCHEMA_VERSION: Literal[1] = 1
 """Version of `ModelHeader`; a file with another one is refused, not guessed at."""
 
-ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+ModelName = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+        "at most 64 letters, digits, '.', '_' and '-', a letter or digit first",
+    ),
+]
 """A name that is also a file name and a zarr group's name."""
 
 MAX_CONTEXT = 8
@@ -84,7 +91,7 @@ class ParentModel(Settings):
     """
 
     name: ModelName
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, matching(r"[0-9a-f]{64}", "64 hexadecimal digits in lower case")]
 
 
 class Provenance(Settings):
@@ -123,10 +130,18 @@ class Provenance(Settings):
 class ModelHeader(Settings):
     """Everything a model file holds but its tensors.
 
+    Parameters
+    ----------
+    schema_version, name, description, architecture, classes, input, provenance, license
+        See docs/reference/model-file.md.
+    objects : ObjectDefaults or None
+        How its classes become objects; None = as their names suggest, see `object_defaults`. A file
+        without it is as good as before, and None is not written.
+
     Raises
     ------
     ConfigError
-        If the classes or channels do not fit the architecture.
+        If the classes or channels do not fit the architecture, or objects are made of others.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -137,6 +152,7 @@ class ModelHeader(Settings):
     input: InputExpectation
     provenance: Provenance = Provenance()
     license: Annotated[str, Field(max_length=200)] = ""
+    objects: ObjectDefaults | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> ModelHeader:
@@ -154,7 +170,17 @@ class ModelHeader(Settings):
         names = [item.name for item in self.classes]
         if len(set(names)) != len(names):
             raise ValueError(f"class names {names} are not all different")
+        if self.objects is not None:
+            self.objects.check_names(names)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        # Versions of this package that do not know the field refuse it, even empty.
+        if values.get("objects") is None:
+            values.pop("objects", None)
+        return values
 
     def geometry(self) -> NetGeometry:
         """Return halo, stride and legal sizes on (z, y, x) volumes; the halo along z is `context`.
@@ -167,6 +193,10 @@ class ModelHeader(Settings):
     def labels(self) -> dict[int, ClassInfo]:
         """Return label value -> class: the k-th class has the label k."""
         return dict(enumerate(self.classes, start=FIRST_CLASS))
+
+    def object_defaults(self) -> ObjectDefaults:
+        """Return how the classes become objects: as the file says, or as their names suggest."""
+        return self.objects or suited_method([item.name for item in self.classes])
 
     def summary(self) -> dict[str, Any]:
         """Return the header as plain data, ready for JSON."""

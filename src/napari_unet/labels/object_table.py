@@ -121,8 +121,8 @@ class ObjectMeasures:
         if last == 0:
             return
         numbers = np.zeros(last + 1, np.int64)
-        for number, place in mapping.items():
-            numbers[place] = number
+        places = np.fromiter(mapping.values(), np.int64, len(mapping))
+        numbers[places] = np.fromiter(mapping.keys(), np.int64, len(mapping))
         if numbers.max() > len(self.voxels):
             raise ConfigError(
                 f"object {numbers.max()} is beyond the {len(self.voxels)} that are measured; "
