@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import StringConstraints
 
-from napari_unet.core.settings import Settings
+from napari_unet.core.settings import Settings, matching
 
 UNLABELED = 0
 """In predictions: not computed yet. In annotations: nothing said, ignored. As in ilastik."""
@@ -20,7 +20,7 @@ MAX_CLASSES = 64
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=64, strip_whitespace=True)]
 """What a class is called, in the user's words."""
 
-Color = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+Color = Annotated[str, matching(r"#[0-9a-fA-F]{6}", "a color as #rrggbb, such as #3a86c8")]
 """An sRGB color as ``#rrggbb``."""
 
 

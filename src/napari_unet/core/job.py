@@ -7,13 +7,23 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field
 
 from napari_unet.core.resampling import MAX_FACTOR, MIN_FACTOR
-from napari_unet.core.settings import Settings
+from napari_unet.core.settings import Settings, matching
 
 Precision = Literal["fp32", "bf16", "fp16"]
 OmeVersion = Literal["0.4", "0.5"]
 ProbabilityType = Literal["float32", "float16"]
 Average = Literal["none", "mirror", "rotate", "d4"]
-DeviceName = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+DeviceName = Annotated[
+    str, matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda, or cuda:1 for the second GPU")
+]
+Channels = Annotated[str, matching(r"\d+(,\d+)*", "numbers of channels from 0, such as 0 or 0,2")]
+LabelName = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}",
+        "at most 100 letters, digits, '.', '_' and '-', a letter or digit first",
+    ),
+]
 
 
 def _checked_rescale(value: object) -> object:
@@ -97,10 +107,10 @@ class SegmentJob(Settings):
     input: str
     model: str
     output: str
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    name: LabelName | None = None
     region: str | None = None
     axes: str | None = None
-    channel: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
+    channel: Channels | None = None
     level: Annotated[int, Field(ge=0)] = 0
     time: Annotated[int, Field(ge=0)] | None = None
     tile_size: Annotated[int, Field(ge=1, le=16384)] | None = None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from napari_unet.errors import ConfigError
 
@@ -42,6 +43,26 @@ class Settings(BaseModel):
         except ValidationError as error:
             problems = "; ".join(_in_words(item, cls) for item in error.errors(include_url=False))
             raise ConfigError(f"{source}: {problems}") from error
+
+
+def matching(pattern: str, words: str) -> AfterValidator:
+    """Return a check of a text, whose message says in words what is legal.
+
+    Parameters
+    ----------
+    pattern : str
+        Regular expression for the whole text.
+    words : str
+        What it allows: "write ..." goes before it.
+    """
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if compiled.fullmatch(text) is None:
+            raise ValueError(f"write {words}")
+        return text
+
+    return AfterValidator(check)
 
 
 def _in_words(item: ErrorDetails, settings: type[Settings]) -> str:

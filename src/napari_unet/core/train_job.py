@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from napari_unet.core.classes import ClassName, Color
 from napari_unet.core.header import MAX_CONTEXT
-from napari_unet.core.job import DeviceName, Rescale
+from napari_unet.core.job import Channels, DeviceName, Rescale
 from napari_unet.core.label_kinds import LabelKind, Separation
 from napari_unet.core.settings import Settings
 
@@ -82,7 +82,7 @@ class TrainJob(Settings):
     minutes: Annotated[float, Field(gt=0, le=100_000)] | None = None
     validation: str = "auto"
     axes: str | None = None
-    channel: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
+    channel: Channels | None = None
     level: Annotated[int, Field(ge=0)] = 0
     time: Annotated[int, Field(ge=0)] | None = None
     rescale: Rescale = "auto"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
+from imageio.core.request import InitializationError
 
 from napari_unet.errors import InputError
 from napari_unet.io.cache import PieceCache
@@ -118,6 +119,14 @@ def _opened(path: Path) -> Iterator[Any]:
     """
     with _LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Image size .* exceeds limit")
-        file = iio.imopen(path, "r", plugin="pillow")
+        try:
+            file = iio.imopen(path, "r", plugin="pillow")
+        except OSError as error:
+            if isinstance(error.__cause__, InitializationError):
+                raise InputError(
+                    f"{path}: this is neither a PNG nor a JPEG, whatever its name says, or its "
+                    "first bytes are damaged; save it again as PNG or TIFF"
+                ) from error
+            raise
     with file:
         yield file

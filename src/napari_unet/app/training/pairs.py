@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_unet.app.pairing import absolute, is_annotation_store, open_partner, pair_by_name
 from napari_unet.app.training.classes import label_rules, with_classes
 from napari_unet.core.label_kinds import LabelRules, parse_class_values
-from napari_unet.errors import AnnotationError, ConfigError
+from napari_unet.errors import AnnotationError, ConfigError, InputError
 from napari_unet.io.annotation_store import open_annotation_store
 from napari_unet.io.datasets.catalog import read_dataset
 from napari_unet.io.image import Selection, open_image
@@ -96,6 +96,9 @@ def find_pairs(job: TrainJob) -> list[ImagePair] | list[TrainingPair]:
         if pair.image in seen:
             raise ConfigError(f"{pair.image} is given twice as an image; give each image once")
         seen.add(pair.image)
+        for path in (pair.image, pair.labels):
+            if not path.exists():
+                raise InputError(f"{path}: there is no such file or folder; check the path")
     return pairs
 
 
