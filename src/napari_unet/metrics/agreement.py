@@ -26,7 +26,7 @@ class RandScore:
 
     References
     ----------
-    .. [1] I. Arganda-Carreras et al., Frontiers in Neuroanatomy 9:142, 2015, eq. 1-3.
+    .. [1] I. Arganda-Carreras et al., Frontiers in Neuroanatomy 9:142, 2015.
     """
 
     both: float
@@ -91,7 +91,7 @@ class InformationScore:
     References
     ----------
     .. [1] M. Meila, "Comparing clusterings", J. Multivariate Analysis 98, 2007.
-    .. [2] I. Arganda-Carreras et al., Frontiers in Neuroanatomy 9:142, 2015, eq. 4-6.
+    .. [2] I. Arganda-Carreras et al., Frontiers in Neuroanatomy 9:142, 2015.
     """
 
     split: float

@@ -112,12 +112,13 @@ def warp(
             )
     # Transposed, a column is contiguous: then the order of the pixels is that of flat indices.
     source = np.pad(true.T, 1)
-    target = np.pad(predicted.T > np.float64(threshold), 1)
+    limit = np.float64(threshold)
+    target = np.pad((predicted > limit).T, 1)
     counted = np.ones_like(source) if allowed is None else np.pad(allowed.T, 1)
     flat = source.ravel().tolist()
     wrong = np.flatnonzero((source != target) & counted)
     # Single precision, as in the challenge's program: it decides between nearly equal distances.
-    far = np.abs(np.pad(predicted.T, 1).ravel()[wrong].astype(np.float64) - threshold)
+    far = np.abs(np.pad(predicted.T, 1).ravel()[wrong].astype(np.float64) - limit)
     order = wrong[np.argsort(-far.astype(np.float32), kind="stable")]
     _relax(flat, order.tolist(), source.shape[1])
     cells = np.array(flat, bool).reshape(source.shape)
@@ -163,14 +164,21 @@ def mistakes(warped: Warped) -> dict[MistakeKind, Mask]:
     return found
 
 
-def count_mistakes(warped: Warped) -> dict[MistakeKind, int]:
+def count_mistakes(warped: Warped, found: dict[MistakeKind, Mask]) -> dict[MistakeKind, int]:
     """Return how many mistakes of each kind there are, connected pixels of a kind being one.
 
     Pixels are connected as in the challenge's program: by 4 neighbors, and by 8 for merges and for
     borders drawn inside a cell.
+
+    Parameters
+    ----------
+    warped : Warped
+        The warped truth.
+    found : dict of numpy.ndarray of bool, (Y, X)
+        The pixels of each kind, from `mistakes`.
     """
     counts: dict[MistakeKind, int] = {}
-    for kind, pixels in mistakes(warped).items():
+    for kind, pixels in found.items():
         counts[kind] = 0
         for in_cell in (False, True):
             eight = (kind, in_cell) in _CLUSTERED_8
