@@ -257,6 +257,8 @@ class FineTunePanel(QWidget):
         self.message.setPlainText(words)
 
     def _engine_words(self) -> str:
+        if self.outcome.is_open:
+            return "Keep or discard the new model"
         return "The engine is ready" if self.runner.is_warm else "The engine is starting"
 
     def _on_engine_reported(self, _: EngineEvent) -> None:

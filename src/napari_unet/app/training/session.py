@@ -224,9 +224,10 @@ def pixel_bounds(
     began = clock()
     small.score(net)
     per_pixel = max(clock() - began, 1e-6) / small.pixels
-    return tuple(  # type: ignore[return-value]
-        max(round(share * plan.budget / per_pixel), PROBE_PIXELS)
-        for share in (SELECTION_SHARE, JUDGING_SHARE)
+    affordable = plan.budget / per_pixel
+    return (
+        max(round(SELECTION_SHARE * affordable), PROBE_PIXELS),
+        max(round(JUDGING_SHARE * affordable), PROBE_PIXELS),
     )
 
 
