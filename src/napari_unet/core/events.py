@@ -26,6 +26,7 @@ Stage = Literal[
     "training",
     "judging",
     "pyramid",
+    "exporting",
     "finishing",
 ]
 """What a job is doing; in this order. A segmentation segments, a training splits and judges."""
