@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_unet.cli.demo import demo
+from napari_unet.cli.export import export
 from napari_unet.cli.models import models_app
 from napari_unet.cli.segment import segment
 from napari_unet.cli.train import train
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command(epilog=EPILOG)(segment)
 app.command(epilog=EPILOG)(train)
+app.command(epilog=EPILOG)(export)
 app.command()(demo)
 app.add_typer(models_app, name="models")
 

@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from napari_unet.cli.describe_export import describe_export
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.core.events import (
     AlreadyDone,
@@ -20,13 +21,19 @@ from napari_unet.core.events import (
     Warned,
     event_to_json,
 )
+from napari_unet.core.export_events import ExportCancelled, ExportFinished, ExportProgress
 from napari_unet.core.train_events import StepDone, TrainingFinished, TrainingStarted
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from rich.progress import Progress, TaskID
 
     from napari_unet.app.train import TrainEvent
     from napari_unet.core.events import JobEvent
+    from napari_unet.core.export_events import ExportEvent
+
+    AnyEvent: TypeAlias = JobEvent | TrainEvent | ExportEvent
 
 ProgressKind = Literal["auto", "bar", "json", "none"]
 
@@ -34,15 +41,26 @@ ProgressKind = Literal["auto", "bar", "json", "none"]
 class Reporter(Protocol):
     """Shows the events of one or several jobs."""
 
-    def show(self, event: JobEvent | TrainEvent) -> None:
+    def show(self, event: AnyEvent) -> None:
         """Show an event."""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
 
 
-ENDS = Finished | Cancelled | Failed | AlreadyDone | TrainingFinished
+ENDS = (
+    Finished
+    | Cancelled
+    | Failed
+    | AlreadyDone
+    | TrainingFinished
+    | ExportFinished
+    | ExportCancelled
+)
 """Events after which the bar goes."""
+
+PROBLEMS = Warned | Failed | Cancelled | ExportCancelled
+"""Events that are shown also where only problems are."""
 
 
 def make_reporter(kind: ProgressKind) -> Reporter:
@@ -62,7 +80,7 @@ class JsonReporter:
     def __init__(self) -> None:
         self._open = True
 
-    def show(self, event: JobEvent | TrainEvent) -> None:
+    def show(self, event: AnyEvent) -> None:
         """Print an event. When nobody listens any more the job goes on in silence."""
         if not self._open:
             return
@@ -83,10 +101,10 @@ class MessageReporter:
     def __init__(self, *, only_problems: bool = False) -> None:
         self._only_problems = only_problems
 
-    def show(self, event: JobEvent | TrainEvent) -> None:
+    def show(self, event: AnyEvent) -> None:
         """Print an event that is worth a line."""
         line = describe(event)
-        if line and (not self._only_problems or isinstance(event, Warned | Failed | Cancelled)):
+        if line and (not self._only_problems or isinstance(event, PROBLEMS)):
             print(line, file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -122,7 +140,7 @@ class BarReporter:
         self._budget: float | None = None
         self._progress.start()
 
-    def show(self, event: JobEvent | TrainEvent) -> None:
+    def show(self, event: AnyEvent) -> None:
         """Move the bar, or print a line above it."""
         match event:
             case StageChanged(stage=stage):
@@ -132,7 +150,7 @@ class BarReporter:
                 self._update(total=pixels, completed=0)
             case TileDone(pixels_done=done):
                 self._update(completed=done, rate=_rate(done, time.monotonic() - self._began))
-            case PyramidProgress(done=done, total=total):
+            case PyramidProgress(done=done, total=total) | ExportProgress(done=done, total=total):
                 self._update(completed=done, total=total, rate="")
             case TrainingStarted(steps=steps, seconds=seconds, first_step=first):
                 self._began, self._budget = time.monotonic(), seconds
@@ -168,7 +186,7 @@ class BarReporter:
             self._task = None
 
 
-def describe(event: JobEvent | TrainEvent) -> str | None:
+def describe(event: AnyEvent) -> str | None:
     """Return an event in a sentence, or None when it is not worth one."""
     match event:
         case JobStarted():
@@ -194,6 +212,8 @@ def describe(event: JobEvent | TrainEvent) -> str | None:
             return f"warning: {message}"
         case Failed():
             return f"error: {event.message}"
+        case ExportProgress() | ExportFinished() | ExportCancelled():
+            return describe_export(event)
         case _:
             return describe_training(event)
 
