@@ -66,7 +66,7 @@ class Curve:
     thresholds: Floats
 
     def thinned(self, points: int) -> Curve:
-        """Return at most about `points` of the points, for drawing; the ends are kept.
+        """Return at most `points` of the points, for drawing; the ends are kept.
 
         They are chosen evenly along the length of the curve, not along the thresholds.
 
@@ -81,7 +81,9 @@ class Curve:
             return self
         length = np.concatenate(([0.0], np.cumsum(np.hypot(np.diff(self.x), np.diff(self.y)))))
         wanted = np.linspace(0, length[-1], points)
-        kept = np.unique(np.searchsorted(length, wanted).clip(0, len(length) - 1))
+        kept = np.searchsorted(length, wanted).clip(0, len(length) - 1)
+        kept[-1] = len(length) - 1
+        kept = np.unique(kept)
         return Curve(self.x[kept], self.y[kept], self.thresholds[kept])
 
 

@@ -18,8 +18,9 @@ Conventions, the same for all scores here:
   of a true one is compared with it by intersection over union; true objects without one score 0.
 - A true object is split if at least two predicted objects lie in it, each with more than half of
   its own pixels, and together fill more than half of it; a predicted object is merged if the same
-  holds with the sides exchanged. These are over- and under-segmentation of Hoover et al. [3]_ at
-  their tolerance of one half.
+  holds with the sides exchanged. These are over- and under-segmentation of Hoover et al. [3]_ with
+  "more than half" as their tolerance; but an object may be found and split at once: one large piece
+  matches, and a crumb of it is a piece, too.
 
 References
 ----------
