@@ -1,4 +1,4 @@
-"""Make the model file `nuclei` that ships, with its scores, and its regression crops.
+"""Make the model file `nuclei` that ships, with its scores, and its crops.
 
 ::
 
@@ -26,27 +26,19 @@ import imageio.v3 as iio
 import numpy as np
 import torch
 import zarr
-from nuclei_data import NucleiFile, read_image, read_index, read_objects, split
-from safetensors.numpy import save
+from nuclei_crops import CLASSES, SOURCE, write_both
+from nuclei_data import NucleiFile, read_index, read_objects, split
 
 from napari_unet.app.segment import run_job
 from napari_unet.core.architecture import Architecture
-from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
 from napari_unet.core.job import SegmentJob
 from napari_unet.labels.interior_instances import interior_instances
-from napari_unet.labels.objects import objects_to_classes
 from napari_unet.metrics.objects import ObjectScore, object_score, pool
 from napari_unet.model.weights import save_model
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-CLASSES = (
-    ClassInfo(name="background", color="#404040"),
-    ClassInfo(name="border", color="#ffb000"),
-    ClassInfo(name="interior", color="#3a86c8"),
-)
 
 RECIPE = (
     "recipes/nuclei.py recipes/nuclei.toml --threads {threads}, then with its best.pt as --start "
@@ -58,11 +50,6 @@ GROUPS = {"fluorescence": "dark_bg", "color": "color", "brightfield": "light_bg_
 
 IN_CARD = (0.5, 0.6, 0.7, 0.8, 0.9)
 """Thresholds whose average precision is listed; the mean is over all of 0.5, 0.55 ... 0.9."""
-
-SOURCE = (
-    "Data Science Bowl 2018, stage 1 (BBBC038, Broad Bioimage Benchmark Collection), with "
-    "corrected masks; J. C. Caicedo et al., Nature Methods 16, 2019. CC0 1.0"
-)
 
 DATA = (
     SOURCE + ". {train} images were learnt from, {select} selected the weights; both and the "
@@ -77,13 +64,6 @@ CONDITIONS = (
     "union above the threshold; ap = TP / (TP + FP + FN), ap_mean over 0.5, 0.55 ... 0.9. Means of "
     "the scores of the images; `pooled`: all objects counted as if of one image"
 )
-
-CROPS = ("dark_bg", "dark_bg", "dark_bg", "color", "color", "light_bg_grey")
-"""Kinds of the test images that become regression crops."""
-
-CROP_EDGE = 192
-CROP_LABEL_EDGE = 160
-"""Of the labeled middle of a crop; the rest is what the network sees around it."""
 
 
 def make_header(
@@ -163,48 +143,6 @@ def summarize(found: dict[str, list[ObjectScore]]) -> dict[str, float]:
     return {name: round(value, 4) for name, value in scores.items()}
 
 
-def write_crops(path: Path, data: Path, files: list[NucleiFile], width: float) -> None:
-    """Write pieces of test images with their true classes: what a fine-tuned model must keep."""
-    left = {kind: [f for f in files if f.kind == kind] for kind in set(CROPS)}
-    tensors, normalizations, names = {}, [], []
-    for k, kind in enumerate(CROPS):
-        # Evenly spread over the order of the test part, so over the sizes of image too.
-        position = CROPS[:k].count(kind) * len(left[kind]) // CROPS.count(kind)
-        name = left[kind][position].name
-        image, objects = read_image(data, name), read_objects(data, name)
-        classes = objects_to_classes(objects[np.newaxis], "border", width)[0]
-        start = _busiest(objects)
-        window = tuple(slice(s, s + CROP_EDGE) for s in start)
-        labels = np.zeros((CROP_EDGE, CROP_EDGE), np.uint8)
-        middle = slice((CROP_EDGE - CROP_LABEL_EDGE) // 2, (CROP_EDGE + CROP_LABEL_EDGE) // 2)
-        labels[middle, middle] = classes[window][middle, middle]
-        tensors[f"image_{k}"] = np.ascontiguousarray(image[(slice(None), *window)])[:, np.newaxis]
-        tensors[f"labels_{k}"] = labels[np.newaxis]
-        scale = [float(v) or 1.0 for v in image.std(axis=(1, 2))]
-        normalizations.append(
-            {"offset": [float(v) for v in image.mean(axis=(1, 2))], "scale": scale}
-        )
-        names.append(name)
-    said = {
-        "schema_version": 1,
-        "class_names": [info.name for info in CLASSES],
-        "normalization": normalizations,
-        "source": f"{SOURCE}; test images {', '.join(names)}, offset and scale of the whole image",
-        "license": "CC0 1.0",
-    }
-    path.write_bytes(save(tensors, metadata={"crops": json.dumps(said)}))
-
-
-def _busiest(objects: npt.NDArray[np.uint16]) -> tuple[int, int]:
-    """Return the start of the crop with the most pixels of nuclei, on a grid of 64 pixels."""
-    starts = [range(0, n - CROP_EDGE + 1, 64) for n in objects.shape]
-    places = [(y, x) for y in starts[0] for x in starts[1]]
-    return max(
-        places,
-        key=lambda p: int((objects[p[0] : p[0] + CROP_EDGE, p[1] : p[1] + CROP_EDGE] > 0).sum()),
-    )
-
-
 def main() -> None:
     """Read the command line, write the files, print the scores."""
     models = Path(__file__).parents[1] / "src" / "napari_unet" / "resources" / "models"
@@ -225,8 +163,7 @@ def main() -> None:
     scores = summarize(found)
     print(json.dumps(scores, indent=2))
     save_model(options.output, state, make_header(config, recipe, parts, scores))
-    crops = options.output.with_suffix(".crops.safetensors")
-    write_crops(crops, options.data, parts["test"], config["sampler"]["width"])
+    write_both(options.output, options.data, parts, config["sampler"]["width"])
 
 
 if __name__ == "__main__":

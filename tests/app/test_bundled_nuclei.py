@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 import napari_unet
 from napari_unet.app.models import BUNDLED_FOLDER, find_model
+from napari_unet.app.training.crops import find_crops
 from napari_unet.core.classes import UNLABELED
 from napari_unet.labels.interior_instances import interior_instances
 from napari_unet.labels.objects import BORDER, INTERIOR
@@ -58,6 +59,23 @@ def test_it_is_small_and_says_what_it_is() -> None:
     assert header.input.voxel_size is None
     assert "BBBC038" in header.provenance.data
     assert "CC0" in header.license
+
+
+def test_what_it_rehearses_is_not_what_judges() -> None:
+    model = find_model("nuclei")
+    rehearsed, judging = (find_crops(model, kind) for kind in ("rehearsal", "regression"))
+    assert rehearsed is not None
+    assert judging is not None
+    assert rehearsed.path.stat().st_size < 2 * 10**6
+    assert rehearsed.header.class_names == judging.header.class_names
+    assert len(rehearsed.images) == 10
+    # Every kind that was learnt from is there: gray and colored images.
+    assert {bool((image == image[:1]).all()) for image in rehearsed.images} == {True, False}
+    for image, labels in zip(rehearsed.images, rehearsed.labels, strict=True):
+        assert image.shape[1:] == labels.shape == (1, 192, 192)
+        assert set(np.unique(labels)) == {1, 2, 3}
+    rows = {row.tobytes() for image in rehearsed.images for row in image[0, 0] if row.any()}
+    assert not any(row.tobytes() in rows for image in judging.images for row in image[0, 0])
 
 
 def test_it_finds_the_nuclei_of_its_crops() -> None:
