@@ -12,7 +12,7 @@
         3 --------+                           3
 
 Sums and counts of any parts of an image add up to those of the whole, exactly and in any order:
-probabilities are counted in whole steps of 1/65536. So the graph of an image larger than memory is
+probabilities are counted in whole steps. So the graph of an image larger than memory is
 made block by block, and its merging is that of the whole image.
 """
 
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
     from napari_unet.core.boxes import Shape
 
-STEPS = 65536
-"""Steps in which a probability is counted; the highest is one step below 1."""
+VOXEL_STEPS = 2**16
+"""Steps in which the probability of a voxel is counted; the highest is one step below 1."""
+
+STEPS = 2 * VOXEL_STEPS
+"""Steps in which that of a face is: the mean of two voxels, without rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class RegionEdges:
         (n, 2) uint64: the lower and the higher number of two pieces that touch by a face of a
         voxel; each pair once, sorted.
     sums : numpy.ndarray
-        (n,) int64: boundary probability added up over these faces, in steps of 1/65536.
+        (n,) int64: boundary probability added up over these faces, in `STEPS`.
     counts : numpy.ndarray
         (n,) int64: number of the faces.
     """
@@ -93,7 +96,7 @@ def region_edges(
 ) -> RegionEdges:
     """Return the edges between the pieces of an array; 0 is no piece.
 
-    A face between two voxels has the higher of their two probabilities.
+    A face between two voxels has the mean of their two probabilities.
 
     Parameters
     ----------
@@ -116,8 +119,8 @@ def region_edges(
             f"pieces of shape {pieces.shape} do not fit boundary probabilities of shape "
             f"{boundary.shape}; give equal shapes"
         )
-    levels = (np.clip(boundary, 0, 1) * STEPS).astype(np.int32)
-    np.minimum(levels, STEPS - 1, out=levels)
+    levels = (np.clip(boundary, 0, 1) * VOXEL_STEPS).astype(np.int32)
+    np.minimum(levels, VOXEL_STEPS - 1, out=levels)
     own = pieces.shape if inner is None else inner
     parts = [_edges_along(axis, pieces, levels, own) for axis in range(pieces.ndim)]
     return RegionEdges.total(parts)
@@ -279,7 +282,7 @@ def _edges_along(
     differ = (a != b) & (a != 0) & (b != 0)
     a, b = a[differ], b[differ]
     pairs = np.stack([np.minimum(a, b), np.maximum(a, b)], axis=1).astype(np.uint64)
-    values = np.maximum(levels[lower], levels[upper])[differ].astype(np.int64)
+    values = (levels[lower] + levels[upper])[differ].astype(np.int64)
     return RegionEdges(pairs, values, np.ones(len(pairs), np.int64))
 
 

@@ -83,7 +83,8 @@ def watershed_pieces(
         )
     seeds = find_seeds(boundary, options, spacing)
     inside = np.ones(boundary.shape, dtype=np.bool_) if mask is None else mask
-    seeds = np.where(inside, seeds, 0)
+    if mask is not None:
+        seeds = number_parts((seeds > 0) & mask)
     grown = np.zeros(boundary.shape, dtype=np.uint32)
     if seeds.any():
         grown = watershed(boundary, seeds.astype(np.int32), mask=mask).astype(np.uint32)  # type: ignore[no-untyped-call]  # scikit-image
@@ -146,10 +147,11 @@ def watershed_block(
         `watershed_pieces`. A function of the arguments alone.
     """
     pieces = watershed_pieces(boundary, options, spacing=spacing, mask=mask)[inner.slices]
-    used, places = np.unique(np.append(np.uint32(0), pieces), return_inverse=True)
-    del used
-    numbers: npt.NDArray[np.uint32] = places[1:].reshape(pieces.shape).astype(np.uint32)
-    return numbers
+    numbers = np.unique(pieces)
+    numbers = numbers[numbers > 0]
+    # Of a number, 0 included, as many of these are at most as large as its new number says.
+    cut: npt.NDArray[np.uint32] = np.searchsorted(numbers, pieces, side="right").astype(np.uint32)
+    return cut
 
 
 def watershed_slices(
