@@ -44,12 +44,12 @@ class WatershedOptions(Settings):
         (all that touch).
     """
 
-    threshold: float = Field(0.3, ge=0, le=1)
+    threshold: float = Field(0.5, ge=0, le=1)
     seeds: Seeds = "maxima"
-    sigma: float = Field(1.0, ge=0)
-    h: float = Field(0.5, ge=0)
+    sigma: float = Field(2.0, ge=0)
+    h: float = Field(0.0, ge=0)
     depth: float = Field(0.0, ge=0)
-    merge: float = Field(0.4, ge=0, le=1)
+    merge: float = Field(0.5, ge=0, le=1)
 
 
 class LinkOptions(Settings):
