@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.app.fingerprint import differences
 from napari_unet.app.job_files import JobRecord, command_line, record_path, write_record
 from napari_unet.app.models import DEFAULT_MODEL, find_model
 from napari_unet.app.plan import SegmentPlan, plan_segment, selection_of
@@ -230,19 +231,9 @@ def _require_same(plan: SegmentPlan, attributes: dict[str, Any]) -> None:
     if before != now:
         raise OutputExistsError(
             f"{plan.job.output} already holds {plan.name!r}, made with other options "
-            f"({'; '.join(_differences(before, now))}). Give another --name or --output, or "
+            f"({'; '.join(differences(before, now))}). Give another --name or --output, or "
             "--overwrite to replace it"
         )
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            for part in _differences(old, new):
-                yield f"{key} {part}"
-        elif old != new:
-            yield f"{key}: {old} -> {new}"
 
 
 def _create(plan: SegmentPlan, provenance: dict[str, Any]) -> OutputImage:

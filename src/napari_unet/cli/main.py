@@ -10,6 +10,7 @@ import typer
 from napari_unet.cli.demo import demo
 from napari_unet.cli.export import export
 from napari_unet.cli.models import models_app
+from napari_unet.cli.objects import objects
 from napari_unet.cli.segment import segment
 from napari_unet.cli.train import train
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command(epilog=EPILOG)(segment)
 app.command(epilog=EPILOG)(train)
+app.command(epilog=EPILOG)(objects)
 app.command(epilog=EPILOG)(export)
 app.command()(demo)
 app.add_typer(models_app, name="models")

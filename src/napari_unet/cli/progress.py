@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_unet.cli.describe_export import describe_export
+from napari_unet.cli.describe_objects import describe_objects
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.core.events import (
     AlreadyDone,
@@ -22,6 +23,12 @@ from napari_unet.core.events import (
     event_to_json,
 )
 from napari_unet.core.export_events import ExportCancelled, ExportFinished, ExportProgress
+from napari_unet.core.objects_events import (
+    ObjectsCancelled,
+    ObjectsFound,
+    ObjectsProgress,
+    ObjectsStarted,
+)
 from napari_unet.core.train_events import StepDone, TrainingFinished, TrainingStarted
 
 if TYPE_CHECKING:
@@ -32,8 +39,9 @@ if TYPE_CHECKING:
     from napari_unet.app.train import TrainEvent
     from napari_unet.core.events import JobEvent
     from napari_unet.core.export_events import ExportEvent
+    from napari_unet.core.objects_events import ObjectsEvent
 
-    AnyEvent: TypeAlias = JobEvent | TrainEvent | ExportEvent
+    AnyEvent: TypeAlias = JobEvent | TrainEvent | ExportEvent | ObjectsEvent
 
 ProgressKind = Literal["auto", "bar", "json", "none"]
 
@@ -56,10 +64,12 @@ ENDS = (
     | TrainingFinished
     | ExportFinished
     | ExportCancelled
+    | ObjectsFound
+    | ObjectsCancelled
 )
 """Events after which the bar goes."""
 
-PROBLEMS = Warned | Failed | Cancelled | ExportCancelled
+PROBLEMS = Warned | Failed | Cancelled | ExportCancelled | ObjectsCancelled
 """Events that are shown also where only problems are."""
 
 
@@ -150,7 +160,11 @@ class BarReporter:
                 self._update(total=pixels, completed=0)
             case TileDone(pixels_done=done):
                 self._update(completed=done, rate=_rate(done, time.monotonic() - self._began))
-            case PyramidProgress(done=done, total=total) | ExportProgress(done=done, total=total):
+            case (
+                PyramidProgress(done=done, total=total)
+                | ExportProgress(done=done, total=total)
+                | ObjectsProgress(done=done, total=total)
+            ):
                 self._update(completed=done, total=total, rate="")
             case TrainingStarted(steps=steps, seconds=seconds, first_step=first):
                 self._began, self._budget = time.monotonic(), seconds
@@ -214,6 +228,8 @@ def describe(event: AnyEvent) -> str | None:
             return f"error: {event.message}"
         case ExportProgress() | ExportFinished() | ExportCancelled():
             return describe_export(event)
+        case ObjectsStarted() | ObjectsProgress() | ObjectsFound() | ObjectsCancelled():
+            return describe_objects(event)
         case _:
             return describe_training(event)
 

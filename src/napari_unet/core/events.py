@@ -25,11 +25,17 @@ Stage = Literal[
     "segmenting",
     "training",
     "judging",
+    "searching",
+    "joining",
+    "numbering",
     "pyramid",
     "exporting",
     "finishing",
 ]
-"""What a job is doing; in this order. A segmentation segments, a training splits and judges."""
+"""What a job is doing; in this order.
+
+A segmentation segments, a training splits and judges, objects are searched, joined and numbered.
+"""
 
 
 @dataclass(frozen=True, slots=True)
