@@ -93,7 +93,7 @@ class SegmentPlan:
             "tf32": job.tf32,
             "average": job.average,
             "block_size": job.block_size,
-            "probabilities": job.probability_type if job.probabilities else None,
+            "probabilities": job.stored_probabilities,
             "shards": job.shards,
             "ome_version": job.ome_version,
             **rescaled,
@@ -294,10 +294,11 @@ def estimate(plan: SegmentPlan, batch_size: int = 1) -> Estimate:
     classes = net.num_classes
     features = net.base_channels * LIVE_FEATURE_MAPS + net.in_channels
     block = math.prod(grid.block_shape)
-    in_flight = 4 * block * (1 + (4 * classes if job.probabilities else 0))
+    stored = job.stored_probabilities
+    in_flight = 4 * block * (1 + (4 * classes if stored else 0))
     bytes_per_pixel = 1.0
-    if job.probabilities:
-        bytes_per_pixel += classes * (4 if job.probability_type == "float32" else 2)
+    if stored:
+        bytes_per_pixel += classes * (4 if stored == "float32" else 2)
     if grid.resampling is not None:
         seen = tile.read.intersection(Box.of_shape(grid.resampling.shape))
         # As stored, normalized, and with its rows taken apart for the sums: 4 bytes each at most.

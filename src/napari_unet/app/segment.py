@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.app.fingerprint import differences
 from napari_unet.app.job_files import JobRecord, command_line, record_path, write_record
 from napari_unet.app.models import DEFAULT_MODEL, find_model
+from napari_unet.app.objects import run_objects
 from napari_unet.app.plan import SegmentPlan, plan_segment, selection_of
 from napari_unet.app.provenance import describe_run, utc_now
 from napari_unet.core.events import (
@@ -23,6 +24,8 @@ from napari_unet.core.events import (
 )
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.normalization import Normalization, measure_normalization
+from napari_unet.core.objects_events import ObjectsCancelled, ObjectsFound
+from napari_unet.core.objects_job import ObjectsJob
 from napari_unet.errors import OutputExistsError
 from napari_unet.inference.control import JobControl
 from napari_unet.inference.device import Backend, choose_backend
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from napari_unet.core.arrays import LabelSink
     from napari_unet.core.events import JobEvent
+    from napari_unet.core.objects_events import ObjectsEvent
 
 
 def segment(
@@ -105,7 +109,9 @@ def segment(
     return sink.labels[0] if len(source.spatial_axes) == 2 else sink.labels
 
 
-def run_job(job: SegmentJob, control: JobControl | None = None) -> Generator[JobEvent]:
+def run_job(
+    job: SegmentJob, control: JobControl | None = None
+) -> Generator[JobEvent | ObjectsEvent]:
     """Segment an image into an OME-Zarr, yielding what happens.
 
     Closing the generator or ``control.stop()`` ends it at the next tile; what is computed by then
@@ -120,8 +126,10 @@ def run_job(job: SegmentJob, control: JobControl | None = None) -> Generator[Job
 
     Yields
     ------
-    JobEvent
-        Ends with `Finished`, `Cancelled` or `AlreadyDone`.
+    JobEvent or ObjectsEvent
+        Ends with `Finished`, `Cancelled` or `AlreadyDone`. With the output kind "instances" the
+        events of `napari_unet.app.objects.run_objects` come before that, or it ends with
+        `ObjectsCancelled`.
 
     Raises
     ------
@@ -129,6 +137,41 @@ def run_job(job: SegmentJob, control: JobControl | None = None) -> Generator[Job
         If something cannot be used, read, computed or written.
     """
     control = control or JobControl()
+    if job.output_kind == "classes":
+        yield from _segment(job, control)
+        return
+    last: JobEvent | None = None
+    with closing(_segment(job, control)) as events:
+        for event in events:
+            if not isinstance(event, Finished | AlreadyDone):
+                yield event
+            last = event
+    if isinstance(last, Finished | AlreadyDone):
+        yield from _find_objects(job, last, control)
+
+
+def objects_job_of(job: SegmentJob, name: str) -> ObjectsJob:
+    """Return the object job that follows a segmentation with the output kind "instances"."""
+    return ObjectsJob(output=job.output, source=name, overwrite=job.overwrite)
+
+
+def _find_objects(
+    job: SegmentJob, segmented: Finished | AlreadyDone, control: JobControl
+) -> Generator[JobEvent | ObjectsEvent]:
+    """Find the objects of what was just segmented, then say what ends the job."""
+    last: ObjectsEvent | None = None
+    with closing(run_objects(objects_job_of(job, segmented.name), control)) as events:
+        for event in events:
+            if not isinstance(event, AlreadyDone):
+                yield event
+            last = event
+    if isinstance(last, ObjectsFound) and isinstance(segmented, AlreadyDone):
+        yield Finished(last.output, last.name, last.labels, last.seconds, 0, 0, 0)
+    elif not isinstance(last, ObjectsCancelled):
+        yield segmented
+
+
+def _segment(job: SegmentJob, control: JobControl) -> Generator[JobEvent]:
     started = time.monotonic()
     yield StageChanged("opening")
     backend = _backend(job)
@@ -221,7 +264,8 @@ def _predictor(plan: SegmentPlan, backend: Backend) -> Predictor:
 
 
 def _tile_run(plan: SegmentPlan, sink: LabelSink, normalization: Normalization) -> TileRun:
-    return TileRun(plan.source, sink, plan.grid, plan.region, normalization, plan.job.probabilities)
+    probable = plan.job.stored_probabilities is not None
+    return TileRun(plan.source, sink, plan.grid, plan.region, normalization, probable)
 
 
 def _require_same(plan: SegmentPlan, attributes: dict[str, Any]) -> None:
@@ -246,7 +290,7 @@ def _create(plan: SegmentPlan, provenance: dict[str, Any]) -> OutputImage:
         classes=plan.model.header.classes,
         block_edge=job.block_size,
         shards=job.shards,
-        probability_type=job.probability_type if job.probabilities else None,
+        probability_type=job.stored_probabilities,
         ome_version=job.ome_version,
         source_path=job.input,
         attributes=_attributes(plan, provenance),
@@ -255,7 +299,10 @@ def _create(plan: SegmentPlan, provenance: dict[str, Any]) -> OutputImage:
 
 
 def _attributes(plan: SegmentPlan, provenance: dict[str, Any]) -> dict[str, Any]:
+    objects = plan.model.header.objects
     return {
+        # What the model says of objects goes with the classes: the model may not be at hand later.
+        **({} if objects is None else {"objects": objects.model_dump(mode="json")}),
         "fingerprint": plan.fingerprint,
         "job": plan.job.model_dump(),
         "provenance": dict(provenance),

@@ -31,8 +31,6 @@ def describe_objects(event: OwnEvent) -> str | None:
                 f"{event.name!r}, table in {event.tables[0]}"
             )
         case ObjectsCancelled():
-            return (
-                f"cancelled while {event.stage} objects; {event.output} has no {event.name!r} yet"
-            )
+            return f"cancelled while {event.stage}; {event.name!r} in {event.output} is incomplete"
         case _:
             return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -113,7 +113,7 @@ def objects(
     ] = False,
     progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
 ) -> None:
-    """Number the objects of a segmentation, without running the network again.
+    """Find the objects of a segmentation, without running the network again.
 
     Objects are numbered from 1; 0 = background. A table of them is written beside, as CSV and
     Parquet.

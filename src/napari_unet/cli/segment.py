@@ -14,6 +14,8 @@ from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import ConfigError, UNetError
 
 if TYPE_CHECKING:
+    from napari_unet.app.objecting.plan import ObjectsEstimate
+    from napari_unet.app.plan import SegmentPlan
     from napari_unet.core.job import SegmentJob
     from napari_unet.inference.control import JobControl
 
@@ -79,6 +81,13 @@ def segment(
     ] = None,
     probability_type: Annotated[
         str | None, typer.Option(help="How they are stored: float32 or float16.")
+    ] = None,
+    output_kind: Annotated[
+        str | None,
+        typer.Option(
+            help="classes, or instances: then also the objects and their table, as `objects` finds "
+            "them; probabilities are kept."
+        ),
     ] = None,
     shards: Annotated[
         bool | None, typer.Option("--shards", help="One file per block instead of per chunk.")
@@ -203,8 +212,11 @@ def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
             continue
         _, height, width = plan.grid.tile_shape
         target = f"{plan.model.name} on {backend.label} -> {job.output}"
+        objects = _foreseen(plan)
         if progress == "json":
-            print(json.dumps({"input": job.input, "tile": width} | dataclasses.asdict(cost)))
+            known = {"input": job.input, "tile": width} | dataclasses.asdict(cost)
+            more = {} if objects is None else {"objects": dataclasses.asdict(objects)}
+            print(json.dumps(known | more))
             continue
         print(f"{job.input} with {target}")
         print(f"  tiles   {cost.tiles} with a write box of {height} x {width} pixels")
@@ -212,9 +224,27 @@ def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
         print(f"  reading {cost.redundancy:.2f} pixels per pixel written")
         print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
         print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB")
+        if objects is not None:
+            print(
+                f"  objects then by {plan.model.header.object_defaults().method} in "
+                f"{objects.blocks} blocks: about {objects.memory_bytes / 1e9:.1f} GB of memory, at "
+                f"most {objects.disk_bytes / 1e9:.3f} GB of disk, and as much for scratch meanwhile"
+            )
         for note in plan.notes:
             print(f"  note    {note}")
     return _overall(codes, len(jobs))
+
+
+def _foreseen(plan: SegmentPlan) -> ObjectsEstimate | None:
+    """Return what the objects of a job will cost; None if it asks for none."""
+    if plan.job.output_kind == "classes":
+        return None
+    from napari_unet.app.objecting.plan import foresee_objects
+    from napari_unet.io.pyramid import plan_levels
+
+    rules = plan.model.header.object_defaults()
+    axes = plan.source.spatial_axes
+    return foresee_objects(rules, plan_levels(plan.source), plan.region, axes)
 
 
 def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:

@@ -12,6 +12,7 @@ from napari_unet.core.settings import Settings, matching
 Precision = Literal["fp32", "bf16", "fp16"]
 OmeVersion = Literal["0.4", "0.5"]
 ProbabilityType = Literal["float32", "float16"]
+OutputKind = Literal["classes", "instances"]
 Average = Literal["none", "mirror", "rotate", "d4"]
 DeviceName = Annotated[
     str, matching(r"auto|cpu|mps|cuda(:\d+)?", "auto, cpu, mps, cuda, or cuda:1 for the second GPU")
@@ -94,8 +95,11 @@ class SegmentJob(Settings):
         ``"MEAN,STD"`` (one pair per channel, separated by ``;``) instead of the measured ones.
     probabilities : bool
         Also write the probability of each class.
-    probability_type : {"float32", "float16"}
-        How probabilities are stored.
+    probability_type : {"float32", "float16"} or None
+        How probabilities are stored; None = float32, float16 with instances.
+    output_kind : {"classes", "instances"}
+        "instances": probabilities are kept, and the objects of the segmentation are found as
+        `napari-unet objects` finds them when nothing else is said.
     shards : bool
         Store one file per block instead of one per chunk, where the count of files would hurt.
     overwrite : bool
@@ -124,7 +128,24 @@ class SegmentJob(Settings):
     rescale: Rescale = "auto"
     normalization: str | None = None
     probabilities: bool = False
-    probability_type: ProbabilityType = "float32"
+    probability_type: ProbabilityType | None = None
+    output_kind: OutputKind = "classes"
     shards: bool = False
     overwrite: bool = False
     ome_version: OmeVersion = "0.5"
+
+    @property
+    def stored_probabilities(self) -> ProbabilityType | None:
+        """How probabilities are stored; None = they are not.
+
+        Examples
+        --------
+        >>> job = SegmentJob(input="a.tif", model="em-membranes", output="a.zarr")
+        >>> job.stored_probabilities
+        >>> job.model_copy(update={"output_kind": "instances"}).stored_probabilities
+        'float16'
+        """
+        if self.output_kind == "instances":
+            # Half the disk, and objects come out alike: 3 digits are more than a network knows.
+            return self.probability_type or "float16"
+        return (self.probability_type or "float32") if self.probabilities else None

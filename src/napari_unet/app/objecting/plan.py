@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.boxes import Box, format_region, parse_region
 from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.core.object_method import ObjectDefaults, suited_method
-from napari_unet.core.objects_job import MIN_SIZE_PATTERN
+from napari_unet.core.objects_job import MIN_SIZE_PATTERN, ObjectsJob
 from napari_unet.core.watershed_options import LinkOptions, WatershedOptions
 from napari_unet.errors import ConfigError, InputError
 from napari_unet.io.label_output import find_labels
@@ -22,8 +22,7 @@ from napari_unet.labels.stitching import BlockGrid
 if TYPE_CHECKING:
     from napari_unet.core.arrays import PyramidLevel
     from napari_unet.core.boxes import Shape
-    from napari_unet.core.object_method import Dimension
-    from napari_unet.core.objects_job import ObjectsJob
+    from napari_unet.core.object_method import Dimension, ObjectMethod
     from napari_unet.io.label_output import StoredLabels
 
 NAME_SUFFIX = "-objects"
@@ -114,14 +113,7 @@ class ObjectsPlan:
     @property
     def grid(self) -> BlockGrid:
         """Blocks in which objects are found, with the origin at the region's."""
-        shape = self.region.shape
-        if self.rules.method == "components":
-            return BlockGrid(shape, self.job.block_shape(volume=not self.per_slice))
-        if self.per_slice:
-            # Whole slices: a watershed of parts of them would not be that of the slice.
-            return BlockGrid(shape, (1, *shape[1:]))
-        block = self.job.block_shape(volume=True)
-        return BlockGrid(shape, block, ((VOLUME_MARGIN, VOLUME_MARGIN),) * 3)
+        return _grid(self.job, self.rules.method, self.dimension, self.region.shape)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -178,15 +170,51 @@ class ObjectsEstimate:
 
 def estimate_objects(plan: ObjectsPlan) -> ObjectsEstimate:
     """Return what an object job costs, from its geometry alone."""
-    grid = plan.grid
+    return _estimate(plan.grid, plan.rules.method, plan.job.workers, plan.levels)
+
+
+def foresee_objects(
+    rules: ObjectDefaults, levels: tuple[PyramidLevel, ...], region: Box, spatial_axes: str
+) -> ObjectsEstimate:
+    """Return what the objects of a segmentation will cost that is not there yet.
+
+    Parameters
+    ----------
+    rules : ObjectDefaults
+        What the model says of its objects.
+    levels : tuple of PyramidLevel
+        Of the segmentation to come.
+    region : Box
+        What is going to be segmented.
+    spatial_axes : {"zyx", "yx"}
+        Axes of the image.
+    """
+    job = ObjectsJob(output="")
+    dimension, _ = _dimension(job, rules, spatial_axes)
+    return _estimate(_grid(job, rules.method, dimension, region.shape), rules.method, 1, levels)
+
+
+def _grid(job: ObjectsJob, method: ObjectMethod, dimension: Dimension, shape: Shape) -> BlockGrid:
+    volume = dimension == "3d"
+    if method == "components":
+        return BlockGrid(shape, job.block_shape(volume=volume))
+    if not volume:
+        # Whole slices: a watershed of parts of them would not be that of the slice.
+        return BlockGrid(shape, (1, *shape[1:]))
+    return BlockGrid(shape, job.block_shape(volume=True), ((VOLUME_MARGIN, VOLUME_MARGIN),) * 3)
+
+
+def _estimate(
+    grid: BlockGrid, method: ObjectMethod, workers: int, levels: tuple[PyramidLevel, ...]
+) -> ObjectsEstimate:
     block = max(grid.extended(k).size for k in range(min(grid.count, 2)))
-    block_bytes = BLOCK_BYTES[plan.rules.method] * block * plan.job.workers
-    levels = sum(math.prod(level.shape) for level in plan.levels) / math.prod(plan.shape)
+    voxels = math.prod(grid.shape)
+    share = sum(math.prod(level.shape) for level in levels) / math.prod(levels[0].shape)
     return ObjectsEstimate(
         blocks=grid.count,
-        voxels=plan.region.size,
-        memory_bytes=BASE_MEMORY + block_bytes,
-        disk_bytes=round(4 * plan.region.size * levels),
+        voxels=voxels,
+        memory_bytes=BASE_MEMORY + BLOCK_BYTES[method] * block * workers,
+        disk_bytes=round(4 * voxels * share),
     )
 
 

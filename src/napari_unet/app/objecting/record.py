@@ -88,18 +88,17 @@ def objects_command(job: ObjectsJob) -> tuple[str, ...]:
             continue
         if isinstance(value, dict):
             for key, item in value.items():
-                option = f"--{field}-{key}"
-                words += (
-                    [option, str(item)] if not isinstance(item, bool) else [_switch(option, item)]
-                )
+                words += _option(f"--{field}-{key}", item)
             continue
-        option = "--from" if field == "source" else "--" + field.replace("_", "-")
-        words += [option] if value is True else [option, str(value)]
+        name = "--from" if field == "source" else "--" + field.replace("_", "-")
+        words += _option(name, value)
     return tuple(words)
 
 
-def _switch(option: str, on: bool) -> str:
-    return option if on else option.replace("--", "--no-", 1)
+def _option(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [name if value else name.replace("--", "--no-", 1)]
+    return [name, str(value)]
 
 
 def objects_record_path(output: Path, name: str) -> Path:

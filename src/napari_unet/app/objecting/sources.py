@@ -58,7 +58,8 @@ class Segmentation:
         """Return the probability (z, y, x) of a class; 0 and 1 where none was stored."""
         source = self._chances.get(number)
         if source is None:
-            return (self.classes(box) == number).astype(np.float32)
+            same: npt.NDArray[np.float32] = (self.classes(box) == number).astype(np.float32)
+            return same
         stored: npt.NDArray[np.float32] = source.read(self.whole(box))[0].astype(np.float32)
         # NaN would sort above every boundary; it says nothing.
         stored[np.isnan(stored)] = 0
