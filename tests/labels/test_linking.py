@@ -52,7 +52,7 @@ def test_links_equal_a_search_of_all_pairs(slices: np.ndarray, options: LinkOpti
 
 @given(SLICES)
 def test_mutual_links_are_one_to_one(slices: np.ndarray) -> None:
-    pairs = link_slices(slices[0], slices[1], LinkOptions(threshold=0))
+    pairs = link_slices(slices[0], slices[1], LinkOptions(threshold=0, mutual=True))
     for column in pairs.T:
         assert len(np.unique(column)) == len(column)
 

@@ -18,9 +18,9 @@ Overlap = Literal["iou", "smaller"]
 class WatershedOptions(Settings):
     """Seeds, and how far pieces are merged.
 
-    Lengths are in pixels: edges of a voxel along x. In 3D the voxel size says how long the other
-    edges are. Defaults were tuned on slices of the FIB-SEM volume that `em-membranes` was not
-    trained on (docs/reference/object-methods.md).
+    Lengths are in pixels: edges of a voxel along x; the voxel size says how long the other edges
+    are. Defaults were tuned on slices of the FIB-SEM volume that `em-membranes` was not trained on
+    (docs/reference/object-methods.md).
 
     Parameters
     ----------
@@ -61,12 +61,12 @@ class LinkOptions(Settings):
         What is measured. ``"smaller"`` also follows branches: a thin one may lie wholly over a
         thick trunk.
     threshold : float
-        Overlap above which objects may be linked, from 0 to 1.
+        Overlap above which objects are linked, from 0 to 1.
     mutual : bool
-        Whether each must be what the other overlaps most; then an object is linked to one object
-        of the next slice at most.
+        Whether, besides, each must be what the other overlaps most: then an object is linked to
+        one object of the next slice at most, and no branch is followed.
     """
 
     overlap: Overlap = "iou"
-    threshold: float = Field(0.3, ge=0, le=1)
-    mutual: bool = True
+    threshold: float = Field(0.25, ge=0, le=1)
+    mutual: bool = False
