@@ -350,6 +350,23 @@ def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(
     export(out, "mrc")
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_disk_that_gets_full_is_an_error_and_leaves_nothing(kind: str, tmp_path: Path) -> None:
+    # A real limit of the system, in the middle of the file; HDF5 must not take the process down.
+    import resource
+
+    labels = labels_of((2, 300, 300), "uint8") * 50
+    out = write_result(tmp_path / "out.zarr", labels)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, before[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot be written"):
+            export(out, kind)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.zarr"]
+
+
 def test_progress_ends_at_its_total(tmp_path: Path) -> None:
     values = np.zeros((3, 3, 20, 30), np.float32)
     out = write_result(tmp_path / "out.zarr", labels_of((3, 20, 30), "uint8"), values)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
+from napari_unet.io.exporters.calm_file import CalmFile
 from napari_unet.io.units import METERS, unit_name
 
 if TYPE_CHECKING:
@@ -39,27 +41,35 @@ def write_hdf5(content: Content, path: Path) -> Generator[int]:
     import h5py  # type: ignore[import-untyped]  # has no types
 
     chunks = (1,) * (len(content.axes) - 2) + tuple(min(CHUNK_EDGE, n) for n in content.shape[1:])
-    with h5py.File(path, "x") as file:
-        dataset = file.create_dataset(
-            DATASET,
-            content.full_shape,
-            content.dtype,
-            chunks=chunks,
-            compression="gzip",
-            compression_opts=1,
-            shuffle=content.dtype.itemsize > 1,
-        )
-        dataset.attrs["axistags"] = _axistags(content.axes)
-        if size := _micrometers(content):
-            dataset.attrs["element_size_um"] = size
-        if content.label_names:
-            names = {str(value): name for value, name in content.label_names}
-            dataset.attrs["class_names"] = json.dumps(names)
-        if content.channel_names:
-            dataset.attrs["channel_names"] = json.dumps(content.channel_names)
-        for box in content.tiles(CHUNK_EDGE):
-            dataset[content.index(box)] = content.read_own_axes(box)
-            yield box.size
+    with closing(CalmFile(path)) as calm:
+        with h5py.File(calm, "w") as file:
+            dataset = file.create_dataset(
+                DATASET,
+                content.full_shape,
+                content.dtype,
+                chunks=chunks,
+                compression="gzip",
+                compression_opts=1,
+                shuffle=content.dtype.itemsize > 1,
+            )
+            dataset.attrs.update(_attributes(content))
+            for box in content.tiles(CHUNK_EDGE):
+                dataset[content.index(box)] = content.read_own_axes(box)
+                calm.check()
+                yield box.size
+        calm.check()
+
+
+def _attributes(content: Content) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"axistags": _axistags(content.axes)}
+    if size := _micrometers(content):
+        attributes["element_size_um"] = size
+    if content.label_names:
+        names = {str(value): name for value, name in content.label_names}
+        attributes["class_names"] = json.dumps(names)
+    if content.channel_names:
+        attributes["channel_names"] = json.dumps(content.channel_names)
+    return attributes
 
 
 def _axistags(axes: str) -> str:
