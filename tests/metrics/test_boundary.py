@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import find_boundaries
 
 from napari_unet.core.boxes import Box
@@ -87,6 +88,19 @@ def test_physical_distances_equal_a_count_by_hand(
     distance = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1))
     assert score.right == (distance.min(axis=1) <= tolerance).sum()
     assert score.found == (distance.min(axis=0) <= tolerance).sum()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (3.0, 1.0), (0.2, 0.7)])
+@pytest.mark.parametrize("tolerance", [1.0, 5.0, 13.0, 400.0])
+def test_it_agrees_with_a_distance_transform(
+    rng: np.random.Generator, spacing: tuple[float, float], tolerance: float
+) -> None:
+    """Disks of any size, also those larger than the image."""
+    p, t = rng.random((2, 70, 50)) < 0.01
+    score = boundary_score(p, t, tolerance=tolerance, spacing=spacing)
+    near_p, near_t = (distance_transform_edt(~mask, sampling=spacing) for mask in (t, p))
+    slack = tolerance * (1 + 1e-9)
+    assert (score.right, score.found) == ((near_p[p] <= slack).sum(), (near_t[t] <= slack).sum())
 
 
 def test_a_tolerance_of_whole_pixels_is_met_in_any_unit() -> None:

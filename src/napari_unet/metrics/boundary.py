@@ -32,7 +32,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt
 
 from napari_unet.core.boxes import Box
 from napari_unet.errors import ConfigError
@@ -256,6 +255,25 @@ def _near(pixels: Mask, others: Mask, tolerance: float, spacing: tuple[float, fl
     """Return which of `pixels` have one of `others` within the tolerance."""
     if not others.any() or not pixels.any():
         return np.zeros(pixels.shape, bool)
-    distance = distance_transform_edt(~others, sampling=spacing)
-    near: Mask = pixels & (distance <= tolerance * (1 + _ROUNDING))
-    return near
+    return pixels & _grown(others, tolerance * (1 + _ROUNDING), spacing)
+
+
+def _grown(mask: Mask, radius: float, spacing: tuple[float, float]) -> Mask:
+    """Return which pixels of a plane lie within a radius of the mask.
+
+    The disk is laid down row by row: a row further from its center is shorter, so the rows come
+    from one mask that grows sideways. For the small radii of a tolerance this is tens of times as
+    fast as a distance transform.
+    """
+    height, width = mask.shape
+    grown = np.zeros_like(mask)
+    row, half = mask.copy(), 0
+    for dy in range(min(int(radius // spacing[0]), height - 1), -1, -1):
+        left = max(radius**2 - (dy * spacing[0]) ** 2, 0.0)
+        while half < min(int(math.sqrt(left) // spacing[1]), width - 1):
+            half += 1
+            row[:, half:] |= mask[:, :-half]
+            row[:, :-half] |= mask[:, half:]
+        grown[dy:] |= row[: height - dy]
+        grown[: height - dy] |= row[dy:]
+    return grown
