@@ -17,7 +17,7 @@ from napari_unet.io.selection import Selection
 from napari_unet.widgets._view import level_zero_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from napari.layers import Image
 
@@ -166,6 +166,25 @@ def class_options(classes: Sequence[tuple[str, str]]) -> dict[str, Any]:
             "index": list(range(1, len(classes) + 1)),
             "class": [name for name, _ in classes],
         },
+    }
+
+
+def object_features(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the table of objects as features of a Labels layer: one row per label.
+
+    Parameters
+    ----------
+    columns : mapping
+        Columns of the table, with the numbers of the objects as "id".
+    """
+    # napari finds the row of a label by a column of this name.
+    return {"index": columns["id"], **{k: v for k, v in columns.items() if k != "id"}}
+
+
+def objects_metadata(job: Mapping[str, Any], output: str, name: str, labels: str) -> dict[str, Any]:
+    """Return what a layer of objects remembers about where it came from."""
+    return {
+        METADATA_KEY: {"objects_job": dict(job), "output": output, "name": name, "labels": labels}
     }
 
 

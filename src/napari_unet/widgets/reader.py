@@ -1,4 +1,7 @@
-"""Opens the record of a run, ``NAME.unet.json``: its labels, and its image if it is still there."""
+"""Opens the record of a run, ``NAME.unet.json``: its labels, its objects, and its image.
+
+What is not there any more is left out, but for the labels that the record is about.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.job_files import RECORD_SUFFIX, JobRecord, read_record
-from napari_unet.errors import UNetError
+from napari_unet.app.objecting.record import TABLES, is_objects_record, read_objects_record
+from napari_unet.core.job import SegmentJob
+from napari_unet.errors import StorageError, UNetError
 from napari_unet.io.image import open_image
+from napari_unet.io.label_output import list_labels
 from napari_unet.io.selection import Selection
-from napari_unet.widgets._layers import METADATA_KEY, class_options, labels_metadata
+from napari_unet.widgets._layers import (
+    METADATA_KEY,
+    class_options,
+    labels_metadata,
+    object_features,
+    objects_metadata,
+)
 from napari_unet.widgets._lazy_image import LazyImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_unet.core.arrays import ImageSource
+    from napari_unet.io.label_output import StoredLabels
+
+MAX_FEATURE_ROWS = 1_000_000
+"""Objects whose table becomes features of their layer."""
 
 LayerData = tuple[Any, dict[str, Any], str]
 """Data, options and kind of a layer, as napari's readers return them."""
@@ -29,20 +45,93 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 
 
 def read_job_record(path: str) -> list[LayerData]:
-    """Return the layers of a run: its image, if it can still be opened, and its labels.
+    """Return the layers of a run: its image, if it can still be opened, its labels and objects.
+
+    The record of a segmentation gives its classes and all complete objects that were made of them,
+    the record of objects gives these alone.
 
     Raises
     ------
     UNetError
         If the record or its labels cannot be read; the message says why.
     """
+    if is_objects_record(Path(path)):
+        return _objects_of_record(Path(path))
     record = read_record(Path(path))
-    labels = labels_layer(record, labels_folder(record, Path(path)))
-    image = image_layer(
-        record.job.input,
-        Selection(record.job.axes, record.job.channel, record.job.level, record.job.time),
-    )
-    return [labels] if image is None else [image, labels]
+    folder = labels_folder(record, Path(path))
+    layers = [labels_layer(record, folder)]
+    layers += [
+        objects_layer(stored, source_name(record.job.input))
+        for stored in _objects_in(folder.parent.parent)
+        if stored.attributes.get("from") == record.name and stored.state == "complete"
+    ]
+    return _with_image(record.job, layers)
+
+
+def objects_layer(stored: StoredLabels, image_name: str) -> LayerData:
+    """Return objects with all their levels and, as features, their table.
+
+    Where there are more than a million objects, napari gets no table: it would keep a dictionary of
+    all rows. The files are there.
+    """
+    folder = stored.path / "labels" / stored.name
+    source = stored.open_labels()
+    job = stored.attributes.get("job") or {}
+    options = placement(source) | {
+        "name": f"{image_name}: {stored.name}",
+        "features": _features(stored),
+        "metadata": objects_metadata(job, str(stored.path), stored.name, str(folder / "0")),
+    }
+    data, is_pyramid = lazy_levels(str(folder), source, Selection())
+    return data, options | {"multiscale": is_pyramid}, "labels"
+
+
+def _objects_of_record(path: Path) -> list[LayerData]:
+    record = read_objects_record(path)
+    output = Path(record.output)
+    if not output.exists():
+        output = path.parent / output.name
+    found = {stored.name: stored for stored in list_labels(output)}
+    if record.name not in found:
+        raise StorageError(f"{output} has no objects {record.name!r} any more; find them again")
+    classes = found.get(record.source)
+    values = {} if classes is None else classes.attributes.get("job") or {}
+    try:
+        job = SegmentJob.parse(values, source=record.source)
+    except UNetError:
+        job = None
+    image_name = output.name if job is None else source_name(job.input)
+    return _with_image(job, [objects_layer(found[record.name], image_name)])
+
+
+def _objects_in(output: Path) -> list[StoredLabels]:
+    """Return the objects of an output; none if it cannot say."""
+    try:
+        return [stored for stored in list_labels(output) if stored.kind == "objects"]
+    except UNetError:
+        return []
+
+
+def _with_image(job: SegmentJob | None, layers: list[LayerData]) -> list[LayerData]:
+    """Return the layers on top of their image, if that can still be opened."""
+    if job is None:
+        return layers
+    image = image_layer(job.input, Selection(job.axes, job.channel, job.level, job.time))
+    return layers if image is None else [image, *layers]
+
+
+def _features(stored: StoredLabels) -> dict[str, Any]:
+    """Return the table of objects as features; none if it is missing or too long."""
+    # Imported on demand: the panel opens without it.
+    from napari_unet.labels.object_table import read_table, table_paths
+
+    count = (stored.attributes.get("provenance") or {}).get("count", 0)
+    if count > MAX_FEATURE_ROWS:
+        return {}
+    try:
+        return object_features(read_table(table_paths(stored.path / TABLES / stored.name)[1]))
+    except UNetError:
+        return {}
 
 
 def labels_folder(record: JobRecord, path: Path) -> Path:
