@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_unet.cli.demo import demo
+from napari_unet.cli.evaluate import EvaluateCommand, evaluate
 from napari_unet.cli.export import export
 from napari_unet.cli.models import models_app
 from napari_unet.cli.objects import objects
@@ -29,6 +30,7 @@ app.command(epilog=EPILOG)(segment)
 app.command(epilog=EPILOG)(train)
 app.command(epilog=EPILOG)(objects)
 app.command(epilog=EPILOG)(export)
+app.command(epilog=EPILOG, cls=EvaluateCommand)(evaluate)
 app.command()(demo)
 app.add_typer(models_app, name="models")
 

@@ -171,7 +171,7 @@ def _interval(value: float, samples: Floats | None, column: int, units: int) -> 
         finite = samples[:, column][np.isfinite(samples[:, column])]
         if len(finite):
             low, high = expanded_percentile(finite, units)
-    return Interval(value if math.isfinite(value) else None, low, high, units)
+    return Interval(float(value) if math.isfinite(value) else None, low, high, units)
 
 
 def _resampled(

@@ -1,0 +1,1 @@
+"""The parts of an evaluation: pairs, blocks, scores, and the report."""
