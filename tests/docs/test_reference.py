@@ -18,6 +18,8 @@ from napari_unet.cli import exit_codes
 from napari_unet.cli.main import app
 from napari_unet.core.axes import AXIS_NAMES
 from napari_unet.core.events import JobEvent, event_name
+from napari_unet.core.export_events import ExportEvent
+from napari_unet.core.export_job import EXPORT_SUFFIXES
 from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.train_events import TrainEvent
@@ -50,6 +52,7 @@ def code_words(cells: typing.Iterable[str]) -> set[str]:
     [
         ("segment", "command-line.md", "## napari-unet segment"),
         ("train", "train.md", "## Options"),
+        ("export", "export.md", "## Options"),
     ],
 )
 def test_every_option_is_described(command: str, page: str, heading: str) -> None:
@@ -94,9 +97,12 @@ def test_every_field_of_a_record_is_described() -> None:
 def test_every_event_is_described_with_its_fields() -> None:
     described = table("events.md", "## Events")
     training = table("events.md", "## Events of a training")
+    export = table("export.md", "## Events of an export")
     of_segmentation = typing.get_args(JobEvent)
     only_training = [e for e in typing.get_args(TrainEvent) if e not in of_segmentation]
-    for events, rows in ((of_segmentation, described), (only_training, training)):
+    only_export = [e for e in typing.get_args(ExportEvent) if e not in of_segmentation]
+    pages = ((of_segmentation, described), (only_training, training), (only_export, export))
+    for events, rows in pages:
         check_rows(events, rows)
 
 
@@ -107,6 +113,13 @@ def check_rows(events: typing.Iterable[type], described: dict[str, str]) -> None
         fields = set(event.__dataclass_fields__)
         assert fields <= code_words([row]), f"{name} has {fields}"
     assert described == {}
+
+
+def test_every_export_format_and_its_ending_is_described() -> None:
+    described = table("export.md", "## The formats")
+    assert code_words(described) == set(EXPORT_SUFFIXES)
+    for kind, suffixes in EXPORT_SUFFIXES.items():
+        assert suffixes[0] in code_words([described[f"`{kind}`"].split("|")[0]])
 
 
 def test_every_field_of_a_model_is_described() -> None:

@@ -26,7 +26,7 @@ def segment(
         list[str] | None,
         typer.Argument(
             metavar="INPUT...",
-            help="Images: zarr, OME-Zarr, TIFF, PNG, JPEG, .npy, or a folder of slices.",
+            help="Images: zarr, OME-Zarr, TIFF, PNG, JPEG, .npy, HDF5, MRC, or a folder of slices.",
         ),
     ] = None,
     model: Annotated[

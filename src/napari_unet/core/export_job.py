@@ -12,7 +12,7 @@ from napari_unet.errors import ConfigError
 ExportFormat = Literal["tiff", "ome-tiff", "mrc", "hdf5", "png"]
 """Kinds of file that a result is written as; "tiff" is the dialect of ImageJ."""
 
-ExportContent = Literal["labels", "probabilities"]
+ExportPart = Literal["labels", "probabilities"]
 """Which part of the output is exported."""
 
 EXPORT_SUFFIXES: dict[ExportFormat, tuple[str, ...]] = {
@@ -55,8 +55,8 @@ class ExportJob(Settings):
 
     input: str
     format: ExportFormat
-    what: ExportContent = "labels"
-    name: Annotated[str, Field(min_length=1)] | None = None
+    what: ExportPart = "labels"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
     channel: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
     output: str | None = None
     region: str | None = None
