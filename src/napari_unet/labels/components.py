@@ -81,7 +81,7 @@ def components(
         raise AnnotationError(
             f"no components of classes of shape {classes.shape}; give (y, x) or (z, y, x)"
         )
-    volume = classes.reshape(-1, *classes.shape[-2:])
+    volume = classes if classes.ndim == 3 else classes[np.newaxis]
     labels = _label(volume, options or ComponentOptions())
     if labels.size:
         # cc3d numbers in this order too, as far as was seen, but does not promise it.
