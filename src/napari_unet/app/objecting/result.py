@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.app.objecting.search import Found
+from napari_unet.app.objecting.search import Found, border_axes
 from napari_unet.core.boxes import Box
 from napari_unet.core.component_options import ComponentOptions
 from napari_unet.core.job import DEFAULT_BLOCK_EDGE
@@ -150,7 +150,7 @@ def _find_holes(
     """Find the parts of the background, the object around each, and their voxels."""
     grid = BlockGrid(plan.region.shape, plan.job.block_shape(volume=not plan.per_slice))
     holes, counted = scratch.array("holes", grid, np.uint32), list[Found]()
-    axes = (1, 2) if plan.per_slice else (0, 1, 2)
+    axes = (1, 2) if plan.per_slice else border_axes(plan)
 
     def open_output(count: int) -> Callable[[Box, npt.NDArray[Any]], None]:
         kind = object_type(count)

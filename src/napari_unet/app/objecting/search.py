@@ -154,7 +154,9 @@ def join(
 
 def border_axes(plan: ObjectsPlan) -> tuple[int, ...]:
     """Return the axes along which objects may leave the region: of slices, y and x."""
-    return (1, 2) if plan.dimension == "2d" else (0, 1, 2)
+    # A single slice has no inside along z: all of it would be border.
+    flat = plan.dimension == "2d" or plan.region.shape[0] == 1
+    return (1, 2) if flat else (0, 1, 2)
 
 
 def _linked(
