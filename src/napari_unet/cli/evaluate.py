@@ -98,6 +98,10 @@ def evaluate(
             help="Take connected parts of these classes for objects.", metavar="NAME,NAME"
         ),
     ] = None,
+    components_dimension: Annotated[
+        str | None,
+        typer.Option(help="Of stacks: 3d (through slices) or 2d (each slice by itself)."),
+    ] = None,
     ignore: Annotated[
         str | None, typer.Option(help="Mask, or folder: what is not 0 there counts nowhere.")
     ] = None,

@@ -49,6 +49,8 @@ class EvaluateJob(Settings):
         The class that an image with one probability is of.
     components : tuple of str
         Classes whose connected parts are taken for objects, on each side that holds classes.
+    components_dimension : {"3d", "2d"}
+        Whether connected parts go through the slices of a stack, or each slice has its own.
     ignore, valid : str or None
         Masks, or folders of masks: what is not 0 in `ignore`, or is 0 in `valid`, counts nowhere.
     images : str or None
@@ -90,6 +92,7 @@ class EvaluateJob(Settings):
     probabilities: str | None = None
     positive: str | None = None
     components: tuple[ClassName, ...] = ()
+    components_dimension: Literal["3d", "2d"] = "3d"
     ignore: str | None = None
     valid: str | None = None
     images: str | None = None

@@ -21,6 +21,7 @@ from napari_unet.app.pairing import is_annotation_store, open_partner
 from napari_unet.core.axes import VoxelSize
 from napari_unet.core.boxes import Box, parse_region
 from napari_unet.core.classes import FIRST_CLASS
+from napari_unet.core.component_options import ComponentOptions
 from napari_unet.errors import AnnotationError, AxesError, ConfigError
 from napari_unet.io.annotation_store import open_annotation_store
 from napari_unet.io.image import Selection, open_image
@@ -225,23 +226,26 @@ def _readers(
             if has[side]:
                 readers[f"{side}_objects"] = holder.objects
                 continue
-            numbers = _component_classes(job, holder.class_names)
+            options = _component_options(job, holder.class_names)
             spread = (sides.shape, job.block_size)
-            readers[f"{side}_objects"] = component_objects(holder.classes, numbers, spread, stack)
+            readers[f"{side}_objects"] = component_objects(holder.classes, options, spread, stack)
             notes.append(
                 f"objects of the {'truth' if side == 'true' else 'prediction'} are the connected "
-                f"parts of {', '.join(job.components)}"
+                f"parts of {', '.join(job.components)}, {job.components_dimension}"
             )
     return readers, names, tuple(notes)
 
 
-def _component_classes(job: EvaluateJob, names: tuple[str, ...]) -> tuple[int, ...]:
+def _component_options(job: EvaluateJob, names: tuple[str, ...]) -> ComponentOptions:
     for name in job.components:
         if name not in names:
             raise ConfigError(
                 f"--components {name} is none of the classes {', '.join(names) or '(none)'}"
             )
-    return tuple(names.index(name) + FIRST_CLASS for name in job.components)
+    return ComponentOptions(
+        foreground=tuple(names.index(name) + FIRST_CLASS for name in job.components),
+        per_slice=job.components_dimension == "2d",
+    )
 
 
 def _unlike(prediction: Prediction, truth: Truth) -> str:

@@ -85,9 +85,10 @@ def score_table(scores: Sequence[Score]) -> str:
     for score in scores:
         each = score.interval
         rows.append(
-            f'<tr><td>{escape(name_of(score))}</td><td class="n">{number(each.value)}</td>'
+            f'<tr><td class="wrap">{escape(name_of(score))}</td>'
+            f'<td class="n">{number(each.value)}</td>'
             f'<td class="n soft">{escape(interval_text(each))}</td>'
-            f'<td class="bar">{interval_bar(each)}</td></tr>'
+            f'<td class="bar">{"" if "voi" in score.metric else interval_bar(each)}</td></tr>'
         )
     title = FAMILIES.get(scores[0].family, scores[0].family)
     return (
@@ -117,8 +118,9 @@ def interval_bar(interval: Interval) -> str:
     )
 
 
-def figure(svg: str, caption: str) -> str:
+def figure(svg: str, caption: str, *, wide: bool = False) -> str:
     """Return a figure with a caption; empty without one."""
     if not svg:
         return ""
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+    kind = ' class="wide"' if wide else ""
+    return f"<figure{kind}>{svg}<figcaption>{escape(caption)}</figcaption></figure>"

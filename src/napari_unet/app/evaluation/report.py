@@ -18,7 +18,6 @@ from napari_unet.app.evaluation.figures import (
 )
 from napari_unet.app.evaluation.overlays import CONFUSED, FALSE, MISSED, RIGHT, draw_overlays
 from napari_unet.app.evaluation.published import sources
-from napari_unet.app.evaluation.result import HEADLINES
 from napari_unet.app.evaluation.scores import pooled_probabilities
 from napari_unet.app.evaluation.tables import image_scores
 from napari_unet.app.evaluation.words import FAMILIES, METRICS, interval_text, name_of, number
@@ -35,7 +34,15 @@ CROPS = 3
 SHOWN_ROWS = 25
 """Images in the table that are seen at once; all are a click away."""
 
-_CARDS = (*HEADLINES, "objects.f1.0.5", "objects.seg", "classes.accuracy", "volume.voi")
+_CARDS = (
+    "objects.mean_ap",
+    "objects.f1.0.5",
+    "slices.adapted_rand_error",
+    "volume.adapted_rand_error",
+    "classes.mean_f1",
+    "boundary.f1",
+    "classes.accuracy",
+)
 _MARKS = {
     "same": '<span class="yes">same</span>',
     "similar": '<span class="no">similar</span>',
@@ -74,11 +81,11 @@ def _header(evaluation: Evaluation, title: str) -> list[str]:
     counted = sum(m.counted for m in run.measured)
     images = f"{len(run.measured)} images" if len(run.measured) > 1 else f"image {first.name}"
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    keys = [key for key in dict.fromkeys(_CARDS) if run.score(key) is not None]
+    keys = [key for key in _CARDS if run.score(key) is not None]
     scores = [score for key in keys[:5] if (score := run.score(key)) is not None]
     return [
         f"<h1>{escape(title)}</h1>",
-        html.paragraph(f"{images}, {counted} voxels that count · {made}", soft=True),
+        html.paragraph(f"{images}, {counted:,} voxels that count · {made}", soft=True),
         '<div class="cards">' + "".join(html.card(score) for score in scores) + "</div>",
     ]
 
@@ -97,7 +104,7 @@ def _families(run: Run) -> str:
             "true objects split": objects.split,
             "predicted objects merged": objects.merged,
         }
-        rows = [(escape(name), str(count)) for name, count in counts.items()]
+        rows = [(escape(name), f"{count:,}") for name, count in counts.items()]
         tables.append(html.table(("Counts of objects", ""), rows, numbers=(1,)))
     inside = "".join(f"<div>{each}</div>" for each in tables)
     return f'<div class="families">{inside}</div>'
@@ -107,7 +114,7 @@ def _comparison(evaluation: Evaluation) -> list[str]:
     found = evaluation.comparison
     if found is None:
         return []
-    shown = [key for key in dict.fromkeys(_CARDS) if evaluation.run.score(key) is not None]
+    shown = [key for key in _CARDS if evaluation.run.score(key) is not None]
     rows = []
     for place, index in enumerate(found.ranking, start=1):
         run = evaluation.runs[index]
@@ -193,7 +200,7 @@ def _confusion(run: Run) -> str:
             share = count / true if true else 0.0
             cells.append(
                 f'<td style="background: rgba(var(--cell), {0.75 * share:.3f})">{share:.2%}'
-                f"<small>{count}</small></td>"
+                f"<small>{count:,}</small></td>"
             )
         rows.append(f"<tr><th>{escape(name)}</th>{''.join(cells)}</tr>")
     first = "".join(f"<th>{escape(name)}</th>" for name in heads)
@@ -239,13 +246,15 @@ def _images(evaluation: Evaluation) -> list[str]:
     rows = [
         (
             escape(run.measured[k].name),
-            " x ".join(str(n) for n in run.measured[k].shape),
+            "&thinsp;&times;&thinsp;".join(str(n) for n in run.measured[k].shape if n > 1),
             *(number(tables[k][key]) for key in keys),
         )
         for k in order
     ]
     heads = [
-        METRICS[metric] + (f", {of}" if of else "") + f" ({_family(family)})"
+        METRICS[metric].partition(" (")[0].partition(", IoU")[0]
+        + (f", {of}" if of else "")
+        + f" ({_family(family)})"
         for family, metric, of in keys
     ]
     spread = []
@@ -259,7 +268,11 @@ def _images(evaluation: Evaluation) -> list[str]:
         more = html.table(head, rows[SHOWN_ROWS:], numbers=numbers)
         rest = f"<details><summary>{len(rows) - SHOWN_ROWS} more</summary>{more}</details>"
     drawn = spread_figure(heads[0], spread) if all(values for _, values in spread) else ""
-    return [html.figure(drawn, "The worst are listed first."), shown, rest]
+    return [
+        html.figure(drawn, "Each point is an image; below, the worst are listed first.", wide=True),
+        shown,
+        rest,
+    ]
 
 
 def _badness(value: float | None, *, lower: bool) -> tuple[bool, float]:
@@ -280,12 +293,11 @@ def _image_keys(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         ("objects", "f1", "0.5"),
         ("objects", "seg", ""),
         ("slices", "adapted_rand_error", ""),
-        ("slices", "voi_split", ""),
-        ("slices", "voi_merge", ""),
+        ("slices", "voi", ""),
         ("classes", "mean_f1", ""),
     ]
     keys += [("classes", "f1", name) for name in evaluation.run.measured[0].class_names]
-    return [*keys, ("boundary", "f1", ""), ("classes", "accuracy", "")]
+    return [*keys, ("boundary", "f1", "")]
 
 
 def _crops(evaluation: Evaluation) -> list[str]:

@@ -43,16 +43,17 @@ th, td {
   border-bottom: 1px solid var(--faint);
 }
 th { font-weight: 600; } thead th { color: var(--soft); font-size: .85rem; }
-td.n, th.n { text-align: right; white-space: nowrap; }
+td.n, th.n { text-align: right; }
+td { white-space: nowrap; }
+td.wrap { white-space: normal; }
+thead th { vertical-align: bottom; }
 td.bar { width: 30%; }
 .scroll { overflow-x: auto; }
 .bar svg { display: block; width: 100%; height: 14px; }
-.families {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(27rem, 1fr));
-  gap: 0 2.4rem; align-items: start;
-}
+.families { columns: 2 27rem; column-gap: 2.4rem; }
+.families > div { break-inside: avoid; margin-bottom: .8rem; }
 .figures {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1.2rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.2rem;
 }
 figure {
   margin: 0; background: var(--panel); border-radius: 10px; padding: .8rem;
@@ -78,7 +79,7 @@ figcaption b { color: var(--ink); }
 .key i { width: 1rem; height: 1rem; border-radius: 3px; display: inline-block; }
 .matrix td, .matrix th { text-align: right; padding: .5rem .8rem; border: 0; }
 .matrix { width: auto; }
-.matrix td small { display: block; color: var(--soft); }
+.matrix td small { display: block; opacity: .8; }
 .yes { color: var(--good); } .no { color: var(--bad); }
 details > summary { cursor: pointer; color: var(--accent); margin: .6rem 0; }
 code {
@@ -86,6 +87,7 @@ code {
   overflow-wrap: anywhere;
 }
 ul { padding-left: 1.2rem; max-width: 46rem; }
+figure.wide { max-width: 46rem; margin-bottom: 1rem; }
 @media print {
   body { max-width: none; padding: 0; font-size: 11px; }
   h2 { break-after: avoid; } tr, .card { break-inside: avoid; }
