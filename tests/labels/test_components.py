@@ -15,8 +15,9 @@ from scipy import ndimage
 
 from napari_unet.core.component_options import ComponentOptions
 from napari_unet.errors import AnnotationError, ConfigError
+from napari_unet.labels.block_grid import BlockGrid, Schedule
 from napari_unet.labels.components import components, label_components, same_voxels
-from napari_unet.labels.stitching import BlockGrid, Schedule, finish
+from napari_unet.labels.stitching import finish
 
 Labels = npt.NDArray[np.uint32]
 

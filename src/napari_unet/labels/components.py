@@ -40,14 +40,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_unet.core.boxes import Box
+    from napari_unet.labels.block_grid import BlockGrid, Schedule
     from napari_unet.labels.numbering import Pairs
-    from napari_unet.labels.stitching import (
-        BlockGrid,
-        BlockStitched,
-        OpenOutput,
-        Schedule,
-        Scratch,
-    )
+    from napari_unet.labels.stitching import BlockStitched, OpenOutput, Scratch
 
 _Neighbors = Literal[4, 6, 8, 18, 26]
 _NEIGHBORS_3D: dict[int, _Neighbors] = {1: 6, 2: 18, 3: 26}
@@ -131,7 +126,8 @@ def label_components(
     Examples
     --------
     >>> import numpy as np
-    >>> from napari_unet.labels.stitching import BlockGrid, finish
+    >>> from napari_unet.labels.block_grid import BlockGrid
+    >>> from napari_unet.labels.stitching import finish
     >>> classes = np.array([[[1, 1, 0, 2], [0, 1, 1, 2]]], dtype=np.uint8)
     >>> out = np.zeros(classes.shape, dtype=np.uint32)
     >>> finish(
