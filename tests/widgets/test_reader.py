@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from napari_unet.app.job_files import JobRecord, write_record
+from napari_unet.app.objects import run_objects
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo
+from napari_unet.core.job import SegmentJob
+from napari_unet.core.objects_events import ObjectsFound
+from napari_unet.core.objects_job import ObjectsJob
 from napari_unet.errors import ConfigError, StorageError
 from napari_unet.io.image import open_image
 from napari_unet.io.ome_zarr_writer import OutputSpec, create_output
 from napari_unet.io.pyramid import plan_levels
+from napari_unet.widgets import reader as reader_module
 from napari_unet.widgets._spool import SpoolRequest, spool
 from napari_unet.widgets.reader import get_reader
 from napari_unet.widgets.samples import open_fib_sem
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CLASSES = (("interior", "#3b6fb6"), ("membrane", "#e8a33d"))
 
@@ -40,8 +44,8 @@ def record(tmp_path: Path, stack: Any) -> Path:
     )
     box = Box.of_shape(source.shape)
     sink.write_labels(box, 1 + (stack > 127).astype(np.uint8))
-    sink.finish({})
     job = {"input": str(image), "model": "fake", "output": str(output), "name": "fake"}
+    sink.finish({"job": SegmentJob.parse(job, source="test").model_dump()})
     values = {
         "state": "complete",
         "job": job,
@@ -105,3 +109,62 @@ def test_the_sample_opens_as_it_was_stored() -> None:
     assert options["scale"] == (10, 10, 10)
     assert set(options["units"]) == {"nanometer"}
     assert "CC BY" in options["metadata"]["napari-unet"]["attribution"]
+
+
+@pytest.fixture
+def objects_record(record: Path) -> Path:
+    """The objects of the finished run; `incomplete` ones lie beside them."""
+    out = record.parent / "em.unet.zarr"
+    events = list(run_objects(ObjectsJob(output=str(out), method="components")))
+    spec = OutputSpec(out, "begun", "zyx", (open_image(record.parent / "em.zarr").levels[0],))
+    create_output(dataclasses.replace(spec, label_type="uint32"), replace=False)
+    last = events[-1]
+    assert isinstance(last, ObjectsFound)
+    return Path(last.record)
+
+
+def test_objects_open_with_their_table(
+    make_napari_viewer: Any, objects_record: Path, record: Path
+) -> None:
+    viewer = make_napari_viewer()
+    viewer.open(objects_record, plugin="napari-unet")
+    image, objects = viewer.layers
+    assert image.name == "em.zarr"
+    assert objects.name == "em.zarr: fake-objects"
+    values = np.asarray(objects.data)
+    assert values.dtype == np.uint32
+    table = objects.features
+    np.testing.assert_array_equal(table["index"], np.arange(1, values.max() + 1))
+    np.testing.assert_array_equal(table["voxels"], np.bincount(values.ravel())[1:])
+    np.testing.assert_array_equal(objects.scale, (40, 8, 4))
+    place = tuple(int(a[0]) for a in np.nonzero(values == 2))
+    assert "voxels" in str(objects.get_status(objects.data_to_world(place), world=True))
+    # The record of the classes shows them, too, but nothing that is not finished.
+    viewer.layers.clear()
+    viewer.open(record, plugin="napari-unet")
+    assert [layer.name for layer in viewer.layers] == [
+        "em.zarr",
+        "em.zarr: fake",
+        "em.zarr: fake-objects",
+    ]
+
+
+def test_objects_open_without_their_table_and_after_a_move(
+    objects_record: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.move(objects_record.parent, moved)
+    path = moved / objects_record.name
+    reader = get_reader(str(path))
+    assert reader is not None
+    ((_, options, kind),) = reader(str(path))
+    assert kind == "labels"
+    assert len(options["features"]["index"]) > 1
+    monkeypatch.setattr(reader_module, "MAX_FEATURE_ROWS", 1)
+    assert reader(str(path))[0][1]["features"] == {}
+    monkeypatch.undo()
+    shutil.rmtree(moved / "em.unet.zarr" / "tables")
+    assert reader(str(path))[0][1]["features"] == {}
+    shutil.rmtree(moved / "em.unet.zarr" / "labels" / "fake-objects")
+    with pytest.raises(StorageError, match="no objects 'fake-objects' any more"):
+        reader(str(path))

@@ -168,7 +168,8 @@ def _dry_run(job: ObjectsJob, progress: str) -> int:
     import dataclasses
     import json
 
-    from napari_unet.app.objecting.plan import estimate_objects, plan_objects
+    from napari_unet.app.objecting.estimate import estimate_objects
+    from napari_unet.app.objecting.plan import plan_objects
 
     try:
         plan = plan_objects(job)

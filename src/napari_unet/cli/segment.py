@@ -14,7 +14,7 @@ from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import ConfigError, UNetError
 
 if TYPE_CHECKING:
-    from napari_unet.app.objecting.plan import ObjectsEstimate
+    from napari_unet.app.objecting.estimate import ObjectsEstimate
     from napari_unet.app.plan import SegmentPlan
     from napari_unet.core.job import SegmentJob
     from napari_unet.inference.control import JobControl
@@ -239,7 +239,7 @@ def _foreseen(plan: SegmentPlan) -> ObjectsEstimate | None:
     """Return what the objects of a job will cost; None if it asks for none."""
     if plan.job.output_kind == "classes":
         return None
-    from napari_unet.app.objecting.plan import foresee_objects
+    from napari_unet.app.objecting.estimate import foresee_objects
     from napari_unet.io.pyramid import plan_levels
 
     rules = plan.model.header.object_defaults()

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.boxes import Box, format_region, parse_region
 from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.core.object_method import ObjectDefaults, suited_method
-from napari_unet.core.objects_job import MIN_SIZE_PATTERN, ObjectsJob
+from napari_unet.core.objects_job import MIN_SIZE_PATTERN
 from napari_unet.core.watershed_options import LinkOptions, WatershedOptions
 from napari_unet.errors import ConfigError, InputError
 from napari_unet.io.label_output import find_labels
 from napari_unet.io.units import METERS, unit_name
+from napari_unet.labels.block_grid import BlockGrid
 from napari_unet.labels.interior_instances import MIN_PIXELS
-from napari_unet.labels.stitching import BlockGrid
 
 if TYPE_CHECKING:
     from napari_unet.core.arrays import PyramidLevel
+    from napari_unet.core.axes import VoxelSize
     from napari_unet.core.boxes import Shape
     from napari_unet.core.object_method import Dimension, ObjectMethod
+    from napari_unet.core.objects_job import ObjectsJob
     from napari_unet.io.label_output import StoredLabels
 
 NAME_SUFFIX = "-objects"
@@ -31,11 +33,12 @@ NAME_SUFFIX = "-objects"
 VOLUME_MARGIN = 16
 """Voxels around a block of a volume that its watershed sees too, where there are any."""
 
-BASE_MEMORY = 250 * 2**20
-"""Bytes of a process that has zarr, SciPy and scikit-image loaded."""
+MAX_THICKNESS = 2.0
+"""Length of a voxel along z over that along x up to which a stack is flooded as a volume.
 
-BLOCK_BYTES = {"components": 20, "watershed": 90, "interior": 90}
-"""Bytes for each voxel of a slice or block that is worked on, at the peak."""
+On cubic voxels the volume was better than linked slices (docs/reference/object-methods.md); in
+thick sections hardly any distance within an object is left to measure along z.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class ObjectsPlan:
     @property
     def grid(self) -> BlockGrid:
         """Blocks in which objects are found, with the origin at the region's."""
-        return _grid(self.job, self.rules.method, self.dimension, self.region.shape)
+        return object_grid(self.job, self.rules.method, self.dimension, self.region.shape)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -146,55 +149,10 @@ class ObjectsPlan:
         return self.class_names.index(name) + FIRST_CLASS
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectsEstimate:
-    """What an object job costs.
-
-    Parameters
-    ----------
-    blocks : int
-        Slices or blocks in which objects are searched.
-    voxels : int
-        Voxels of the region.
-    memory_bytes : int
-        Upper estimate of the process's memory, without the table: 90 bytes for each object.
-    disk_bytes : int
-        Upper bound of the result, uncompressed, with all levels.
-    """
-
-    blocks: int
-    voxels: int
-    memory_bytes: int
-    disk_bytes: int
-
-
-def estimate_objects(plan: ObjectsPlan) -> ObjectsEstimate:
-    """Return what an object job costs, from its geometry alone."""
-    return _estimate(plan.grid, plan.rules.method, plan.job.workers, plan.levels)
-
-
-def foresee_objects(
-    rules: ObjectDefaults, levels: tuple[PyramidLevel, ...], region: Box, spatial_axes: str
-) -> ObjectsEstimate:
-    """Return what the objects of a segmentation will cost that is not there yet.
-
-    Parameters
-    ----------
-    rules : ObjectDefaults
-        What the model says of its objects.
-    levels : tuple of PyramidLevel
-        Of the segmentation to come.
-    region : Box
-        What is going to be segmented.
-    spatial_axes : {"zyx", "yx"}
-        Axes of the image.
-    """
-    job = ObjectsJob(output="")
-    dimension, _ = _dimension(job, rules, spatial_axes)
-    return _estimate(_grid(job, rules.method, dimension, region.shape), rules.method, 1, levels)
-
-
-def _grid(job: ObjectsJob, method: ObjectMethod, dimension: Dimension, shape: Shape) -> BlockGrid:
+def object_grid(
+    job: ObjectsJob, method: ObjectMethod, dimension: Dimension, shape: Shape
+) -> BlockGrid:
+    """Return the blocks of a region of this shape in which objects are found."""
     volume = dimension == "3d"
     if method == "components":
         return BlockGrid(shape, job.block_shape(volume=volume))
@@ -202,20 +160,6 @@ def _grid(job: ObjectsJob, method: ObjectMethod, dimension: Dimension, shape: Sh
         # Whole slices: a watershed of parts of them would not be that of the slice.
         return BlockGrid(shape, (1, *shape[1:]))
     return BlockGrid(shape, job.block_shape(volume=True), ((VOLUME_MARGIN, VOLUME_MARGIN),) * 3)
-
-
-def _estimate(
-    grid: BlockGrid, method: ObjectMethod, workers: int, levels: tuple[PyramidLevel, ...]
-) -> ObjectsEstimate:
-    block = max(grid.extended(k).size for k in range(min(grid.count, 2)))
-    voxels = math.prod(grid.shape)
-    share = sum(math.prod(level.shape) for level in levels) / math.prod(levels[0].shape)
-    return ObjectsEstimate(
-        blocks=grid.count,
-        voxels=voxels,
-        memory_bytes=BASE_MEMORY + BLOCK_BYTES[method] * block * workers,
-        disk_bytes=round(4 * voxels * share),
-    )
 
 
 def plan_objects(job: ObjectsJob) -> ObjectsPlan:
@@ -239,7 +183,7 @@ def plan_objects(job: ObjectsJob) -> ObjectsPlan:
     levels, axes = source.levels, source.spatial_axes
     source.close()
     rules = _rules(job, stored)
-    dimension, notes = _dimension(job, rules, axes)
+    dimension, notes = object_dimension(job, rules, axes, levels[0].voxel_size)
     if rules.method != "components" and not stored.has_probabilities:
         notes += (
             f"{stored.name!r} was written without probabilities, so objects are told apart by the "
@@ -315,10 +259,16 @@ def _classes(
     return suited_method([name for name in names if name != boundary]).classes
 
 
-def _dimension(
-    job: ObjectsJob, rules: ObjectDefaults, axes: str
+def object_dimension(
+    job: ObjectsJob, rules: ObjectDefaults, axes: str, size: VoxelSize
 ) -> tuple[Dimension, tuple[str, ...]]:
-    """Return how slices hang together, and what the user should know about it."""
+    """Return how slices hang together, and what the user should know about it.
+
+    Raises
+    ------
+    ConfigError
+        If the dimension does not fit the axes or the method.
+    """
     if axes == "yx":
         if job.dimension in ("linked", "3d"):
             raise ConfigError(
@@ -326,18 +276,26 @@ def _dimension(
                 "leave it out, or use 2d"
             )
         return "2d", ()
-    default: Dimension = "3d" if rules.method == "components" else "linked"
-    dimension = rules.dimension or default
+    dimension = rules.dimension or _own_dimension(rules.method, size)
     if rules.method == "interior" and dimension == "3d":
         raise ConfigError(
             "the method interior works slice by slice; use --dimension linked, or --method "
             "watershed for the volume as one"
         )
-    if dimension == "2d" and rules.dimension is None:
-        return dimension, ("objects end at their slice; --dimension linked joins them",)
     if job.link and dimension != "linked":
         raise ConfigError(f"options of linking do not fit --dimension {dimension}; use linked")
+    if rules.dimension is None and rules.method == "watershed" and size.unit is None:
+        return dimension, (
+            "the voxel size is not known, so slices are flooded by themselves and linked; if they "
+            "are about as thick as pixels are wide, --dimension 3d is better",
+        )
     return dimension, ()
+
+
+def _own_dimension(method: ObjectMethod, size: VoxelSize) -> Dimension:
+    """Return how slices hang together where neither the job nor the model says so."""
+    thin = size.unit is not None and size.z <= MAX_THICKNESS * size.x
+    return "3d" if method == "components" or (method == "watershed" and thin) else "linked"
 
 
 def _region(job: ObjectsJob, stored: StoredLabels, shape: Shape, axes: str) -> Box:

@@ -14,10 +14,11 @@ from napari_unet.core.boxes import Box
 from napari_unet.core.component_options import ComponentOptions
 from napari_unet.core.job import DEFAULT_BLOCK_EDGE
 from napari_unet.io.output_state import storage_errors
+from napari_unet.labels.block_grid import BlockGrid, Schedule
 from napari_unet.labels.cleaning import enclosed_parts, part_neighbors
 from napari_unet.labels.components import label_components
 from napari_unet.labels.object_table import ObjectMeasures
-from napari_unet.labels.stitching import BlockGrid, Schedule, object_type
+from napari_unet.labels.stitching import object_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

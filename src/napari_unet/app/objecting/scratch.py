@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_unet.labels.stitching import BlockGrid
+    from napari_unet.labels.block_grid import BlockGrid
 
 CHUNK_EDGE = 512
 """Longest edge of a chunk in y and x: as in the result, so that one pass reads what it writes."""

@@ -21,12 +21,13 @@ import numpy as np
 from napari_unet.core.component_options import ComponentOptions
 from napari_unet.io.output_state import storage_errors
 from napari_unet.labels.agglomeration import RegionEdges, agglomerate, region_edges
+from napari_unet.labels.block_grid import BlockGrid, Schedule
 from napari_unet.labels.cleaning import touching_border
 from napari_unet.labels.components import label_components
 from napari_unet.labels.interior_instances import MIN_PIXELS, interior_instances
 from napari_unet.labels.linking import link_slices
 from napari_unet.labels.numbering import final_numbers
-from napari_unet.labels.stitching import BlockGrid, Schedule, object_type, stitch
+from napari_unet.labels.stitching import object_type, stitch
 from napari_unet.labels.watershed import watershed_objects, watershed_pieces
 
 if TYPE_CHECKING:
