@@ -88,12 +88,13 @@ FINE_TUNE = TrainingDefaults(
         "average_decay": 0.98,  # a minute on two cores has about 200 steps
         "freeze_norm_from": 0.0,  # a few strokes are too little to measure statistics on
     },
-    sampler={
-        "geometric": {"free_share": 0.5, "scale_sigma": 0.1},
-        "rehearsal_share": 0.1,  # more keeps more of the old tissue and learns less of the new
-    },
+    sampler={"geometric": {"free_share": 0.5, "scale_sigma": 0.1}},
 )
-"""From a parent, on few strokes."""
+"""From a parent, on few strokes.
+
+Nothing is rehearsed: in a minute it costs more of the new tissue than it keeps of the old one, and
+the parent stays as it is for that. The gate says what was forgotten.
+"""
 
 FROM_NOTHING = TrainingDefaults(
     minutes=10,
