@@ -16,6 +16,7 @@ from sklearn.metrics import (
     jaccard_score,
     roc_auc_score,
 )
+from tests.app.evaluation.conftest import blobs
 
 from napari_unet.app.evaluation.measuring import MeasuringRules, measure
 from napari_unet.app.evaluation.opened import OpenedPair
@@ -25,16 +26,15 @@ from napari_unet.core.axes import VoxelSize
 from napari_unet.core.boxes import Box
 from napari_unet.metrics.boundary import boundaries_of, boundary_score
 from napari_unet.metrics.objects import AP_THRESHOLDS, object_score
-from tests.app.evaluation.conftest import blobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
+    from tests.app.evaluation.conftest import Measure
 
     from napari_unet.app.evaluation.tally import Measured
-    from tests.app.evaluation.conftest import Measure
 
 NAMES = ("background", "cell", "membrane")
 

@@ -114,8 +114,6 @@ def test_a_truth_is_not_its_own_prediction(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(
-    fields: dict[str, Any], message: str
-) -> None:
+def test_options_that_do_not_go_together_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         job(**fields)

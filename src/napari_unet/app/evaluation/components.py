@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.core.component_options import ComponentOptions
+from napari_unet.labels.block_grid import BlockGrid
 from napari_unet.labels.components import label_components
-from napari_unet.labels.stitching import BlockGrid, finish
+from napari_unet.labels.stitching import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_unet.core.boxes import Box, Shape
+    from napari_unet.core.component_options import ComponentOptions
 
     Reader = Callable[[Box], npt.NDArray[Any]]
 
@@ -27,19 +28,18 @@ BLOCK_DEPTH = 16
 
 
 def component_objects(
-    classes: Reader, numbers: tuple[int, ...], extent: tuple[Shape, int], stack: ExitStack
+    classes: Reader, options: ComponentOptions, extent: tuple[Shape, int], stack: ExitStack
 ) -> Reader:
     """Return the connected parts of some classes of an image as numbered objects.
 
-    They touch by faces, in three dimensions where there are slices. They are numbered at once,
-    block by block, into a temporary file of 4 bytes per voxel.
+    They are numbered at once, block by block, into a temporary file of 4 bytes per voxel.
 
     Parameters
     ----------
     classes : callable
         Gives the classes (z, y, x) of a box.
-    numbers : tuple of int
-        The classes that objects are made of; those of different classes do not touch.
+    options : ComponentOptions
+        What makes one object.
     extent : (tuple of int, int)
         Shape of the image, and edge in y and x of what is read at a time.
     stack : ExitStack
@@ -55,6 +55,5 @@ def component_objects(
         objects[box.slices] = found
 
     grid = BlockGrid(shape, (min(BLOCK_DEPTH, shape[0]), edge, edge))
-    options = ComponentOptions(foreground=numbers, connectivity=1)
     finish(label_components(classes, grid, options, open_output=lambda _: write))
     return lambda box: np.array(objects[box.slices])

@@ -96,14 +96,12 @@ def _open_sides(
     labels: ImageSource | None = None
     truth: ImageSource | None = None
     if store is not None:
-        labels = None if path is None else open_image(path, _plain(selection))
+        if path is not None:
+            labels = stack.enter_context(closing(open_image(path, _plain(selection))))
     elif path is None:
-        truth = open_image(of_truth.path, _plain(selection))
+        truth = stack.enter_context(closing(open_image(of_truth.path, _plain(selection))))
     else:
-        labels, truth = _open_two(path, of_truth.path, selection)
-    for source in (labels, truth):
-        if source is not None:
-            stack.enter_context(closing(source))
+        labels, truth = _open_two(path, of_truth.path, selection, stack)
     known = truth or labels
     shape = store.shape if store is not None else truth.shape if truth is not None else ()
     axes = known.spatial_axes if known is not None else ("yx" if shape[0] == 1 else "zyx")
@@ -128,14 +126,15 @@ def _open_sides(
 
 
 def _open_two(
-    prediction: Path, truth: Path, selection: Selection
+    prediction: Path, truth: Path, selection: Selection, stack: ExitStack
 ) -> tuple[ImageSource, ImageSource]:
     try:
-        first = open_image(prediction, _plain(selection))
+        first = stack.enter_context(closing(open_image(prediction, _plain(selection))))
     except AxesError:
-        second = open_image(truth, _plain(selection))
-        return open_partner(prediction, selection, second), second
-    return first, open_partner(truth, selection, first)
+        second = stack.enter_context(closing(open_image(truth, _plain(selection))))
+        first = stack.enter_context(closing(open_partner(prediction, selection, second)))
+        return first, second
+    return first, stack.enter_context(closing(open_partner(truth, selection, first)))
 
 
 def _open_shown(
