@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    Labels = npt.NDArray[np.int64]
+    Labels = npt.NDArray[np.signedinteger[Any]]
     Probabilities = npt.NDArray[np.floating[Any]]
 
 MODEL = "em-membranes"
@@ -98,9 +98,8 @@ def connected_parts(numbers: Labels) -> Labels:
     """Return the parts of equal numbers that hang together by faces, 0 where 0."""
     parts = np.zeros(numbers.shape, dtype=np.int64)
     for number in np.unique(numbers[numbers > 0]):
-        found, count = label(numbers == number)
+        found, _ = label(numbers == number)
         parts[found > 0] = found[found > 0] + parts.max()
-        del count
     return parts
 
 
@@ -156,8 +155,8 @@ def block_pieces(
 
 def score_3d(found: Labels, true: Labels) -> tuple[float, float, float]:
     """Return adapted Rand error, VOI split and VOI merge of one partition of the volume."""
-    error = adapted_rand_error(true, found, ignore_labels=(0,))[0]
-    split, merge = variation_of_information(true, found, ignore_labels=(0,))
+    error = adapted_rand_error(true, found, ignore_labels=(0,))[0]  # type: ignore[no-untyped-call]  # scikit-image
+    split, merge = variation_of_information(true, found, ignore_labels=(0,))  # type: ignore[no-untyped-call]  # scikit-image
     return float(error), float(split), float(merge)
 
 

@@ -151,6 +151,17 @@ def test_means_follow_the_merges() -> None:
     assert agglomerate(edges, 0.45)[1].tolist() == [1, 1, 1]
 
 
+def test_of_equal_means_the_lowest_numbers_go_first() -> None:
+    # 1 and 4 are one first, as 4, which touched more. Then 2-3 goes before 3-4, both of mean 0.5,
+    # and 2 with 4 has a mean of (0.75 + 0.75 + 0.5) / 3. Named 1, it would have joined 3 first.
+    edges = RegionEdges(
+        np.array([[1, 2], [1, 4], [2, 3], [2, 4], [3, 4]], dtype=np.uint64),
+        (np.array([0.75, 0.25, 0.5, 0.75, 0.5]) * STEPS).astype(np.int64),
+        np.ones(5, dtype=np.int64),
+    )
+    assert agglomerate(edges, 0.6)[1].tolist() == [1, 2, 2, 1]
+
+
 def test_a_hub_of_many_pieces_takes_no_quadratic_time() -> None:
     count = 20_000
     numbers = np.arange(1, count + 1, dtype=np.uint64)

@@ -97,6 +97,15 @@ def test_smoothing_removes_small_maxima(rng: np.random.Generator) -> None:
     assert find_seeds(rough, smooth).max() < find_seeds(rough, sharp).max()
 
 
+def test_smoothing_is_as_long_in_z_as_in_x() -> None:
+    # Wide and narrow chambers in turn, in slices that are 20 pixels thick.
+    y, x = np.mgrid[:25, :25]
+    radius = np.where(np.arange(9) % 2, 3, 9)[:, np.newaxis, np.newaxis]
+    boundary = (np.hypot(y - 12, x - 12) > radius).astype(np.float32)
+    options = WatershedOptions(threshold=0.5, seeds="maxima", sigma=4, h=0)
+    assert find_seeds(boundary, options, (20.0, 1.0, 1.0)).max() == 5
+
+
 def test_one_level_is_one_seed_and_boundary_alone_has_none() -> None:
     for seeds in ("depth", "maxima"):
         options = WatershedOptions.parse({"seeds": seeds}, source="test")

@@ -190,6 +190,15 @@ def test_a_block_is_a_function_of_what_was_read(rng: np.random.Generator) -> Non
     assert np.array_equal(pairs[1], np.unique(whole))
 
 
+def test_a_seed_outside_the_mask_leaves_no_gap_in_the_numbers() -> None:
+    boundary = np.zeros((5, 11))
+    boundary[:, 5] = 1
+    mask = np.zeros(boundary.shape, dtype=bool)
+    mask[:, 7:] = True
+    found = watershed_pieces(boundary, WatershedOptions(seeds="depth"), mask=mask)
+    assert np.array_equal(found, mask)
+
+
 def test_a_mask_of_another_shape_is_refused() -> None:
     with pytest.raises(ConfigError, match="give equal shapes"):
         watershed_pieces(np.zeros((4, 4)), WatershedOptions(), mask=np.ones((4, 5), bool))
