@@ -66,8 +66,8 @@ def test_anchor_and_head_rate_equal_the_recurrence(anchor_weight: float, factor:
 
 def test_a_rehearsed_pixel_that_may_be_anything_teaches_nothing() -> None:
     patches = torch.tensor([True])
-    for alternatives, is_taught in ([[False, True]], True), ([[True, True]], False):
-        old = Rehearsed(patches, torch.tensor(alternatives))
+    for unknown, is_taught in ([[False, True]], True), ([[True, True]], False):
+        old = Rehearsed(patches, torch.tensor(unknown))
         net = Offsets()
         settings = LoopSettings.parse(PLAIN | {"steps": 1}, source="test")
         list(train(net, lambda rng, old=old: replace(draw(rng), rehearsed=old), settings))

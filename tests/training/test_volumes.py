@@ -415,7 +415,7 @@ def pair_of(new: int, old: int, **options: Any) -> list[AnnotatedVolume]:
     labels[0].flat[:new] = 1
     labels[1].flat[:old] = 2
     image = np.zeros((1, 60, 60), np.float32)
-    return [volume(image, labels[0]), volume(image, labels[1], alternatives=(3,), **options)]
+    return [volume(image, labels[0]), volume(image, labels[1], unknown=(3,), **options)]
 
 
 @pytest.mark.parametrize(("new", "old"), [(1, 3600), (3600, 1), (50, 50)])
@@ -438,7 +438,7 @@ def test_a_batch_says_which_patches_are_rehearsed(rng: np.random.Generator) -> N
     assert not (batch.labels == 1).flatten(1).any(1)[is_old].any()
     assert torch.equal(batch.rehearsed.patches, is_old)
     expected = is_old[:, None] & torch.tensor([False, False, True])
-    assert torch.equal(batch.rehearsed.alternatives, expected)
+    assert torch.equal(batch.rehearsed.unknown, expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
@@ -455,6 +455,6 @@ def test_without_rehearsal_everything_is_as_before(share: float) -> None:
 
 
 @pytest.mark.parametrize("label", [0, 4])
-def test_alternatives_that_are_no_classes_are_refused(label: int) -> None:
+def test_unknown_classes_that_do_not_exist_are_refused(label: int) -> None:
     with pytest.raises(TrainingError, match="give some of 1 to 3"):
-        one_pixel((1, 9, 9), (0, 4, 4), alternatives=(1, label))
+        one_pixel((1, 9, 9), (0, 4, 4), unknown=(1, label))

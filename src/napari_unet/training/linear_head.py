@@ -42,7 +42,7 @@ def fit_head(
     features: Tensor,
     labels: Tensor,
     weights: Tensor | None = None,
-    alternatives: Tensor | None = None,
+    unknown: Tensor | None = None,
 ) -> None:
     """Change a last layer to what suits the features of annotated pixels best.
 
@@ -56,8 +56,8 @@ def fit_head(
         (n,) their classes, from 0.
     weights : Tensor, optional
         (n,) of the pixels in the loss; None = all 1. They are normalized.
-    alternatives : Tensor, optional
-        (n, classes) bool: what each pixel may be instead of its class; None = nothing.
+    unknown : Tensor, optional
+        (n, classes) bool: classes that the label of a pixel does not know; None = it knows all.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def fit_head(
     def loss() -> float:
         solver.zero_grad()
         logits = functional.linear(x, start[0] + change[0], start[1] + change[1])
-        error = pixel_losses(logits, y, alternatives) @ balance / balance.sum()
+        error = pixel_losses(logits, y, unknown) @ balance / balance.sum()
         total = error + PULL / len(y) * sum((part**2).sum() for part in change)
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return float(total.detach())

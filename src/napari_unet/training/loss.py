@@ -26,17 +26,17 @@ class Rehearsed:
     ----------
     patches : Tensor
         (N,) bool.
-    alternatives : Tensor
-        (N, K) bool: classes that the labels of a patch do not know. Where such a patch has the
-        label k, the truth is k or one of these. False in all other patches.
+    unknown : Tensor
+        (N, K) bool: classes that the labels of a patch do not know: its truth may be one of them.
+        False in all other patches.
     """
 
     patches: Tensor
-    alternatives: Tensor
+    unknown: Tensor
 
     def to(self, device: torch.device) -> Rehearsed:
         """Return the same on a device."""
-        return Rehearsed(self.patches.to(device), self.alternatives.to(device))
+        return Rehearsed(self.patches.to(device), self.unknown.to(device))
 
 
 def segmentation_loss(
@@ -66,14 +66,15 @@ def segmentation_loss(
     whose labels have weight. For the paper's sum w_c + w_0 exp(...), give the map of
     `napari_unet.training.weight_map.pixel_weights` and no class weights.
 
-    With rehearsed patches, :math:`p_{l(x)}` in the first term is the probability of all that x may
-    be, the sum over the label and the alternatives A_n of its patch n, and the first term is taken
-    of the rehearsed patches (R) and of the others (U) apart, each with its share of the patches:
+    With rehearsed patches, :math:`p_{l(x)}` in the first term is the probability among the classes
+    that the labels of the patch know, without those of its set U_n: such labels say nothing about
+    a class that they do not know. The first term is taken of the rehearsed patches (R) and of the
+    others (O) apart, each with its share of the patches:
 
     .. math::
 
-        E = -\sum_{G \in \{R, U\}} \frac{|G|}{N} \frac{\sum_{x \in G} w(x) \log
-        \sum_{k \in \{l(x)\} \cup A_n} p_k(x)}{\sum_{x \in G} w(x)} + ...
+        E = -\sum_{G \in \{R, O\}} \frac{|G|}{N} \frac{\sum_{x \in G} w(x) \log \left(
+        p_{l(x)}(x) / \sum_{k \notin U_n} p_k(x) \right)}{\sum_{x \in G} w(x)} + ...
 
     A crop that is labeled everywhere would else outweigh the strokes beside it. There w_class does
     not count: crops show how frequent classes are, and a balance that suits other labels would
@@ -125,24 +126,23 @@ def segmentation_loss(
     return loss
 
 
-def pixel_losses(logits: Tensor, target: Tensor, alternatives: Tensor | None = None) -> Tensor:
-    """Return minus the logarithm of the probability of what each pixel may be.
+def pixel_losses(logits: Tensor, target: Tensor, unknown: Tensor | None = None) -> Tensor:
+    """Return minus the logarithm of the probability of each pixel's class, among the known ones.
 
     Parameters
     ----------
     logits : Tensor
         (N, K, ...).
     target : Tensor
-        (N, ...) classes from 0.
-    alternatives : Tensor, optional
-        (N, K) bool: what the pixels of a patch may be instead. None = nothing: cross-entropy.
+        (N, ...) classes from 0; they are known.
+    unknown : Tensor, optional
+        (N, K) bool: classes that the labels of a patch do not know. None = they know all.
     """
-    if alternatives is None:
-        return functional.cross_entropy(logits, target, reduction="none")
-    open_to = alternatives.reshape(*alternatives.shape, *[1] * (logits.ndim - 2))
-    possible = torch.zeros_like(logits, dtype=torch.bool).scatter(1, target.unsqueeze(1), True)
-    allowed = logits.masked_fill(~(possible | open_to), -torch.inf)
-    return logits.logsumexp(1) - allowed.logsumexp(1)
+    if unknown is not None:
+        left_out = unknown.reshape(*unknown.shape, *[1] * (logits.ndim - 2)).expand_as(logits)
+        is_target = torch.zeros_like(left_out).scatter(1, target.unsqueeze(1), True)
+        logits = logits.masked_fill(left_out & ~is_target, -torch.inf)
+    return functional.cross_entropy(logits, target, reduction="none")
 
 
 def _target_and_weight(
@@ -171,7 +171,7 @@ def _target_and_weight(
 
 
 def _mean_of_both(logits: Tensor, target: Tensor, weight: Tensor, rehearsed: Rehearsed) -> Tensor:
-    loss = pixel_losses(logits, target, rehearsed.alternatives)
+    loss = pixel_losses(logits, target, rehearsed.unknown)
     parts = [
         group.float().mean() * _weighted_mean(loss, weight * group[:, None, None])
         for group in (rehearsed.patches, ~rehearsed.patches)

@@ -107,10 +107,10 @@ class AnnotatedVolume:
     pixel_weights : callable, optional
         Returns the weights in the loss, (1, y, x) float32, of a box of one slice inside the
         volume. None = all 1.
-    alternatives : tuple of int, optional
+    unknown : tuple of int, optional
         None = what is to be learnt. Else the volume is rehearsed: it is of what a parent learned
-        from, and these are the classes, from 1, that its labels do not know, so that each of its
-        pixels may be one of them instead.
+        from, and these are the classes, from 1, that its labels do not know; they say nothing
+        about them.
 
     Raises
     ------
@@ -125,12 +125,12 @@ class AnnotatedVolume:
     normalization: Normalization
     share: float = 1.0
     pixel_weights: PixelWeights | None = None
-    alternatives: tuple[int, ...] | None = None
+    unknown: tuple[int, ...] | None = None
 
     @property
     def is_rehearsed(self) -> bool:
         """Whether it is of what a parent learned from."""
-        return self.alternatives is not None
+        return self.unknown is not None
 
     def __post_init__(self) -> None:
         name, shape = self.source.name, self.source.shape
@@ -147,9 +147,9 @@ class AnnotatedVolume:
             )
         self.annotation.check_annotated()
         classes = len(self.annotation.class_names)
-        if not set(self.alternatives or ()) <= set(range(FIRST_CLASS, classes + FIRST_CLASS)):
+        if not set(self.unknown or ()) <= set(range(FIRST_CLASS, classes + FIRST_CLASS)):
             raise TrainingError(
-                f"the alternatives {self.alternatives} to the labels of {name} are not all "
+                f"the unknown classes {self.unknown} of the labels of {name} are not all "
                 f"classes; give some of {FIRST_CLASS} to {classes}"
             )
 
@@ -206,10 +206,10 @@ class VolumeSampler:
         self._check_alike()
         self._weighted = any(volume.pixel_weights is not None for volume in volumes)
         names = self.volumes[0].annotation.class_names
-        self._alternatives = torch.zeros((len(volumes), len(names)), dtype=torch.bool)
+        self._unknown = torch.zeros((len(volumes), len(names)), dtype=torch.bool)
         for number, volume in enumerate(volumes):
-            for label in volume.alternatives or ():
-                self._alternatives[number, label - FIRST_CLASS] = True
+            for label in volume.unknown or ():
+                self._unknown[number, label - FIRST_CLASS] = True
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Return the next batch, on the device of the sampler."""
@@ -219,7 +219,7 @@ class VolumeSampler:
         rehearsed = torch.tensor([self.volumes[number].is_rehearsed for number in numbers])
         if not rehearsed.any():
             return batch
-        found = Rehearsed(rehearsed, self._alternatives[numbers]).to(self.device)
+        found = Rehearsed(rehearsed, self._unknown[numbers]).to(self.device)
         return replace(batch, rehearsed=found)
 
     def draw_anchor(self, rng: np.random.Generator) -> tuple[int, Pixel]:

@@ -91,8 +91,8 @@ def test_rehearsed_labels_are_a_share_of_what_it_is_fitted_to(
     seen: list[Any] = []
     monkeypatch.setattr(head_start, "fit_head", lambda *given: seen.extend(given))
     give_head_start(network, ground, (0.5, 3.0), 10**9, 0)
-    _, features, classes, weights, alternatives = seen
+    _, features, classes, weights, unknown = seen
     assert len(features) == len(classes) == 160
     assert np.bincount(classes.numpy()).tolist() == [120, 40]
     assert torch.equal(weights, torch.where(classes == 0, 0.5, 1.0))
-    assert torch.equal(alternatives, torch.stack([classes == 1, torch.zeros(160) > 0], dim=1))
+    assert torch.equal(unknown, torch.stack([classes == 1, torch.zeros(160) > 0], dim=1))

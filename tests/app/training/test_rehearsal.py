@@ -98,7 +98,7 @@ def test_labels_are_in_the_new_classes(tmp_path: Path, fields: dict[str, Any]) -
     """b is renamed, c dropped and ignored, and new is what the labels do not know."""
     names = ("new", "bee", "a")
     found = rehearsal_of(fields, names, rename={"b": "bee"})
-    assert found.alternatives == (1,)
+    assert found.unknown == (1,)
     assert [crop.annotation.counts for crop in found.crops] == [(0, 5, 10)] * 2
     assert found.sha256 == hashlib.sha256((tmp_path / OLD).read_bytes()).hexdigest()
 

@@ -60,17 +60,17 @@ def give_head_start(
     x, y = _features(network, ground, new, (pixels, seed))
     x, y = _drawn(x, y, MAX_LABELS, chance)
     weights = torch.tensor(class_weights or [1.0] * len(ground.class_names))[y]
-    alternatives, rehearsal = None, ground.rehearsal
+    unknown, rehearsal = None, ground.rehearsal
     if rehearsal is not None:
         old_x, old_y = _features(network, ground, rehearsal.crops, (pixels, seed))
         wanted = math.ceil(len(y) * rehearsal.share / (1 - rehearsal.share))
         old_x, old_y = _drawn(old_x, old_y, wanted, chance)
-        alternatives = torch.zeros((len(y) + len(old_y), len(ground.class_names)), dtype=torch.bool)
-        for label in rehearsal.alternatives:
-            alternatives[len(y) :, label - FIRST_CLASS] = True
+        unknown = torch.zeros((len(y) + len(old_y), len(ground.class_names)), dtype=torch.bool)
+        for label in rehearsal.unknown:
+            unknown[len(y) :, label - FIRST_CLASS] = True
         x, y = torch.cat([x, old_x]), torch.cat([y, old_y])
         weights = torch.cat([weights, torch.ones(len(old_y))])
-    fit_head(network.net.head, x, y, weights, alternatives)
+    fit_head(network.net.head, x, y, weights, unknown)
 
 
 def _features(

@@ -34,7 +34,7 @@ class Rehearsal:
     ----------
     crops : tuple of HeldOutLabels
         Images with labels in the classes of the new model, each with some; `box` is the whole.
-    alternatives : tuple of int
+    unknown : tuple of int
         Classes of the new model, from 1, that these labels do not know.
     share : float
         Probability that a patch is one of theirs, over 0 and under 1.
@@ -43,7 +43,7 @@ class Rehearsal:
     """
 
     crops: tuple[HeldOutLabels, ...]
-    alternatives: tuple[int, ...]
+    unknown: tuple[int, ...]
     share: float
     sha256: str
 
@@ -62,7 +62,7 @@ class Rehearsal:
                 crop.image.source,
                 crop.annotation,
                 crop.image.normalization,
-                alternatives=self.alternatives,
+                unknown=self.unknown,
             )
             for crop in self.crops
         ]
