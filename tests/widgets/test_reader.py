@@ -138,6 +138,7 @@ def test_objects_open_with_their_table(
     np.testing.assert_array_equal(table["voxels"], np.bincount(values.ravel())[1:])
     np.testing.assert_array_equal(objects.scale, (40, 8, 4))
     place = tuple(int(a[0]) for a in np.nonzero(values == 2))
+    viewer.dims.set_current_step(0, place[0])
     assert "voxels" in str(objects.get_status(objects.data_to_world(place), world=True))
     # The record of the classes shows them, too, but nothing that is not finished.
     viewer.layers.clear()

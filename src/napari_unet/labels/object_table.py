@@ -188,8 +188,9 @@ class ObjectMeasures:
             highest[:] = classes
         else:
             values = classes.ravel()
+            # In rising order, so that the highest one is what stays.
             for value in fastremap.unique(values):
-                highest[np.unique(flat[values == value])] = value
+                highest[flat[values == value]] = value
         self.classes[rows] = np.maximum(self.classes[rows], highest[1:])
 
 
