@@ -19,10 +19,13 @@ from skimage.segmentation import clear_border
 from tests.segmentations import SIZE, smooth_chances, write_segmentation
 
 from napari_unet.app import objects as module
+from napari_unet.app.objecting import result, search
 from napari_unet.app.objecting.record import read_objects_record
 from napari_unet.app.objects import run_objects
+from napari_unet.app.segment import run_job
 from napari_unet.core.boxes import Box
 from napari_unet.core.events import AlreadyDone, StageChanged, Warned
+from napari_unet.core.job import SegmentJob
 from napari_unet.core.object_method import ObjectDefaults
 from napari_unet.core.objects_events import (
     ObjectsCancelled,
@@ -378,6 +381,29 @@ def test_a_segmentation_is_never_replaced_by_objects(out: Path) -> None:
         run(out, source="a", name="b", overwrite=True)
     with pytest.raises(ConfigError, match="cannot have its name"):
         run(out, source="a", name="a", overwrite=True)
+
+
+def test_objects_are_never_replaced_by_a_segmentation(
+    out: Path, stack_path: str, model: str
+) -> None:
+    write_segmentation(out, smooth_chances(15, SHAPE, 2), EM)
+    run(out)
+    job = {"input": stack_path, "model": model, "output": str(out), "name": "net-objects"}
+    with pytest.raises(OutputExistsError, match="holds objects under the name"):
+        list(run_job(SegmentJob.parse(job | {"overwrite": True}, source="test")))
+
+
+def test_there_is_room_for_more_objects_than_32_bits_count(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_segmentation(out, smooth_chances(22, SHAPE, 3), THREE)
+    options = {"fill_holes": True, "block_size": 16}
+    few = found_in(out, **options)
+    for part in (search, result, module):
+        monkeypatch.setattr(part, "object_type", lambda _: np.dtype(np.uint64))
+    many = found_in(out, **options, name="many")
+    assert many.dtype == np.uint64
+    np.testing.assert_array_equal(many, few)
 
 
 @pytest.mark.parametrize("stage", ["searching", "joining", "numbering"])

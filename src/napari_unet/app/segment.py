@@ -178,6 +178,11 @@ def _segment(job: SegmentJob, control: JobControl) -> Generator[JobEvent]:
     plan = plan_segment(job, backend.default_tile_edge)
     with closing(plan.source):
         state = read_output_state(plan.job.output, plan.name)
+        if state is not None and state.attributes.get("kind") == "objects":
+            # Also with --overwrite: that is meant for classes.
+            raise OutputExistsError(
+                f"{plan.job.output} holds objects under the name {plan.name!r}; give another --name"
+            )
         if state is not None and not job.overwrite:
             _require_same(plan, state.attributes)
             if state.state == "complete":

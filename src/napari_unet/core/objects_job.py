@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from napari_unet.core.job import DEFAULT_BLOCK_EDGE
+from napari_unet.core.job import DEFAULT_BLOCK_EDGE, LabelName
 from napari_unet.core.object_method import Dimension, ObjectMethod
 from napari_unet.core.settings import Settings
 
@@ -30,7 +30,6 @@ def _checked_size(value: object) -> object:
 
 
 ObjectSize = Annotated[str, BeforeValidator(_checked_size)]
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class ObjectsJob(Settings):
@@ -79,8 +78,8 @@ class ObjectsJob(Settings):
     """
 
     output: str
-    source: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
-    name: Annotated[str, Field(pattern=NAME_PATTERN)] | None = None
+    source: LabelName | None = None
+    name: LabelName | None = None
     method: ObjectMethod | None = None
     dimension: Dimension | None = None
     classes: str | None = None

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]  # has no types
 import pyarrow.csv  # type: ignore[import-untyped]  # as above
 import pyarrow.parquet  # type: ignore[import-untyped]  # as above
+from scipy.ndimage import find_objects
 
 from napari_unet.core.axes import SPATIAL, VoxelSize
 from napari_unet.errors import ConfigError, StorageError
@@ -159,8 +160,6 @@ class ObjectMeasures:
         flat: npt.NDArray[np.intp],
         rows: npt.NDArray[np.int64],
     ) -> None:
-        from scipy.ndimage import find_objects
-
         found = len(rows) + 1
         counts = np.bincount(flat, minlength=found)[1:]
         boxes = find_objects(local.astype(np.int32, copy=False))
