@@ -105,7 +105,8 @@ class Schedule:
     Parameters
     ----------
     workers : int
-        Number of threads. 1 = the caller's own thread and no other.
+        Number of threads. 1 = the caller's own thread and no other. They share what waits for
+        files or NumPy; cc3d 4.1 keeps Python's lock while it labels.
     order : tuple of int or None
         Every block once. None = the order of the grid, which keeps the fewest faces waiting.
     """
