@@ -53,6 +53,7 @@ def code_words(cells: typing.Iterable[str]) -> set[str]:
         ("segment", "command-line.md", "## napari-unet segment"),
         ("train", "train.md", "## Options"),
         ("export", "export.md", "## Options"),
+        ("evaluate", "evaluate.md", "## Options"),
     ],
 )
 def test_every_option_is_described(command: str, page: str, heading: str) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Reader = Callable[[Box], Labels]
 
 
+OBJECT_CLASSES = ("background", "object")
+"""Classes of the pixels of numbered objects."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """Prediction and truth of a box, read with a margin.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.app.evaluation.components import component_objects
-from napari_unet.app.evaluation.opened import OpenedPair
+from napari_unet.app.evaluation.opened import OBJECT_CLASSES, OpenedPair
 from napari_unet.app.evaluation.prediction import (
     Prediction,
     PredictionRules,
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from napari_unet.core.arrays import ImageSource
     from napari_unet.core.boxes import Shape
     from napari_unet.core.evaluate_job import EvaluateJob
-
-OBJECT_CLASSES = ("background", "object")
-"""Classes of the pixels of numbered objects."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

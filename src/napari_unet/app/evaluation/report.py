@@ -167,7 +167,7 @@ def _published(rows: tuple[PaperRow, ...]) -> list[str]:
         (
             escape(row.published.measure),
             escape(row.published.who) + f" [{numbers[row.published.source]}]",
-            f"{row.published.value:g}",
+            f"{row.published.value:.6f}".rstrip("0"),
             number(row.measured),
             _MARKS[row.measure],
             escape(row.split),
@@ -246,7 +246,7 @@ def _images(evaluation: Evaluation) -> list[str]:
     rows = [
         (
             escape(run.measured[k].name),
-            "&thinsp;&times;&thinsp;".join(str(n) for n in run.measured[k].shape if n > 1),
+            "&#8239;&times;&#8239;".join(str(n) for n in run.measured[k].shape if n > 1),
             *(number(tables[k][key]) for key in keys),
         )
         for k in order

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_unet.app.evaluation.opened import OBJECT_CLASSES
 from napari_unet.metrics.objects import pool
 
 if TYPE_CHECKING:
@@ -127,10 +128,13 @@ class Evaluation:
         if first.classes is None:
             found.append("no pixel scores: prediction and truth do not hold the same classes")
         elif not first.probabilities:
-            found.append(
-                "no ROC, precision-recall and calibration: the prediction holds no probabilities "
-                "of these classes (segment --probabilities, or --probabilities FILE)"
+            needed = (
+                "they need classes with probabilities, not objects"
+                if first.class_names == OBJECT_CLASSES
+                else "the prediction holds no probabilities of these classes (segment "
+                "--probabilities, or --probabilities FILE)"
             )
+            found.append(f"no ROC, precision-recall and calibration: {needed}")
         units = max((s.interval.units for s in run.scores), default=0)
         if all(s.interval.low is None for s in run.scores):
             found.append(

@@ -44,8 +44,8 @@ th, td {
 }
 th { font-weight: 600; } thead th { color: var(--soft); font-size: .85rem; }
 td.n, th.n { text-align: right; }
-td { white-space: nowrap; }
-td.wrap { white-space: normal; }
+td.n, td:first-child { white-space: nowrap; }
+td.wrap { white-space: normal !important; }
 thead th { vertical-align: bottom; }
 td.bar { width: 30%; }
 .scroll { overflow-x: auto; }
@@ -67,6 +67,7 @@ figcaption { font-size: .85rem; color: var(--soft); margin-top: .5rem; overflow-
 figcaption b { color: var(--ink); }
 .crops {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1.2rem;
+  align-items: start;
 }
 .crops img {
   width: 100%; display: block; border-radius: 5px; image-rendering: pixelated;
