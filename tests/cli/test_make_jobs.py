@@ -71,6 +71,7 @@ EXAMPLES: dict[str, object] = {
     "normalization": "128.0,30.0",
     "probabilities": True,
     "probability_type": "float16",
+    "output_kind": "instances",
     "shards": True,
     "overwrite": True,
     "ome_version": "0.4",
