@@ -146,6 +146,6 @@ class SegmentJob(Settings):
         'float16'
         """
         if self.output_kind == "instances":
-            # Half the disk, and objects come out alike: 3 digits are more than a network knows.
+            # Half the disk, and the same number of objects (docs/reference/objects.md#methods).
             return self.probability_type or "float16"
         return (self.probability_type or "float32") if self.probabilities else None
