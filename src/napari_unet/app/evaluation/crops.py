@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from napari_unet.core.boxes import Shape
     from napari_unet.metrics.contingency import Contingency
 
 CROP_EDGE = 256
 """Edge of a window, in pixels: large enough to see what is around a mistake."""
+
+_PENDING = 4096
+"""Windows that are remembered before those in the middle are dropped."""
 
 MIN_COUNTED = 0.25
 """Share of a window that counts, at least."""
@@ -86,7 +90,10 @@ class Windows:
 
 
 class CropRanks:
-    """The worst and the best windows so far.
+    """The worst and the best windows so far, of different places first.
+
+    The slices of a stack resemble each other, so that the worst windows would often be the same
+    place in slice after slice.
 
     Parameters
     ----------
@@ -97,6 +104,8 @@ class CropRanks:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._found: list[Crop] = []
+        self._worst: dict[Shape, Crop] = {}
+        self._best: dict[Shape, Crop] = {}
 
     def offer_classes(self, box: Box, true: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> None:
         """Rank a window by the share of its pixels whose class is right.
@@ -120,17 +129,36 @@ class CropRanks:
 
     def worst(self) -> tuple[Crop, ...]:
         """Return the worst windows, the worst first."""
-        return tuple(sorted(self._found, key=_by_score)[: self._keep])
+        return self._first(self._worst, sorted(self._found, key=_by_score))
 
     def best(self) -> tuple[Crop, ...]:
         """Return the best windows, the best first."""
-        return tuple(sorted(self._found, key=_by_score)[-self._keep :][::-1])
+        return self._first(self._best, sorted(self._found, key=_by_score)[::-1])
+
+    def _first(self, places: dict[Shape, Crop], ordered: list[Crop]) -> tuple[Crop, ...]:
+        """Return one window of each place, and more only if there are too few places."""
+        own = set(places.values())
+        chosen = [crop for crop in ordered if crop in own][: self._keep]
+        rest = [crop for crop in ordered if crop not in chosen]
+        return tuple(chosen + rest[: self._keep - len(chosen)])
 
     def _offer(self, crop: Crop) -> None:
+        place = crop.box.start[1:]
+        self._worst[place] = min(crop, self._worst.get(place, crop), key=_by_score)
+        self._best[place] = max(crop, self._best.get(place, crop), key=_by_score)
         self._found.append(crop)
-        if len(self._found) > 4 * self._keep:
-            ordered = sorted(self._found, key=_by_score)
-            self._found = ordered[: 2 * self._keep] + ordered[-2 * self._keep :]
+        if len(self._found) > _PENDING:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop what can be neither among the worst nor the best."""
+        low = sorted(self._worst.values(), key=_by_score)[: self._keep]
+        high = sorted(self._best.values(), key=_by_score)[-self._keep :]
+        self._worst = {crop.box.start[1:]: crop for crop in low}
+        self._best = {crop.box.start[1:]: crop for crop in high}
+        ordered = sorted(self._found, key=_by_score)
+        kept = {*ordered[: self._keep], *ordered[-self._keep :], *low, *high}
+        self._found = list(kept)
 
 
 def choose_worst(ranked: Sequence[Sequence[Crop]], keep: int) -> list[tuple[int, Crop]]:

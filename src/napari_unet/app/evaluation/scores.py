@@ -99,7 +99,8 @@ class Family:
         """Return all scores of the family with their intervals."""
         told = self.units[self.units.reshape(len(self.units), -1).any(axis=1)]
         if not len(told):
-            found = tuple(Interval(None, None, None, 0) for _ in self.metrics)
+            values = self.statistics(self.units.sum(axis=0))
+            found = tuple(Interval(value, None, None, 0) for value in values)
         else:
             found = intervals(told, self.statistics, resamples=resamples, seed=seed)
         if self.exact is not None:
