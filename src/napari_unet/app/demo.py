@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_unet.core.events import JobEvent
+    from napari_unet.core.objects_events import ObjectsEvent
 
 SAMPLE = Path(__file__).parent.parent / "resources" / "samples" / "fib_sem_medulla.zarr"
 """FIB-SEM of the fly's medulla, 10 nm isotropic, with a model that has not seen it."""
@@ -39,7 +40,9 @@ class DemoResult:
     record: Path
 
 
-def run_demo(folder: Path, device: str, show: Callable[[JobEvent], None]) -> DemoResult:
+def run_demo(
+    folder: Path, device: str, show: Callable[[JobEvent | ObjectsEvent], None]
+) -> DemoResult:
     """Segment the sample and draw its middle slice with the labels over it.
 
     Parameters
