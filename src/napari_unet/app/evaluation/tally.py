@@ -149,8 +149,8 @@ class Tally:
     def add_objects(self, table: Contingency) -> None:
         """Add the objects of a block."""
         self._slice.append(table)
-        self._homes["true"].add(table.true, self._unit)
-        self._homes["predicted"].add(table.predicted, self._unit)
+        self._homes["true"].add(*table.true_sizes(), self._unit)
+        self._homes["predicted"].add(*table.predicted_sizes(), self._unit)
 
     def finish(self, ranks: CropRanks) -> Measured:
         """Return everything that was counted."""
@@ -192,13 +192,13 @@ class Tally:
             self._tables = [Contingency.total(self._tables)]
 
     def _object_units(self, table: Contingency) -> Units:
-        """Return the counts of objects of each part; an object is counted where it begins."""
+        """Return the counts of objects of each part; an object is counted where most of it is."""
         counts = np.zeros((len(self.units["boundary"]), OBJECT_COLUMNS))
         pairs = overlaps_of(table)
         for column, side in enumerate(("true", "predicted")):
-            ids, homes = self._homes[side].first()
+            ids, homes = self._homes[side].places()
             np.add.at(counts[:, column], homes[ids != BACKGROUND], 1)
-        ids, homes = self._homes["true"].first()
+        ids, homes = self._homes["true"].places()
         home = homes[np.searchsorted(ids, pairs.true)]
         iou = pairs.iou
         matched = iou > AP_THRESHOLDS[0]
@@ -211,29 +211,31 @@ class Tally:
 
 
 class _Homes:
-    """In which part of an image each object begins."""
+    """In which part of an image each object belongs: that of the block that holds most of it."""
 
     def __init__(self) -> None:
-        self._ids: list[npt.NDArray[np.int64]] = []
-        self._units: list[npt.NDArray[np.int64]] = []
-        self._rows = 0
+        self._rows: list[npt.NDArray[np.int64]] = []
+        self._pending = 0
 
-    def add(self, ids: npt.NDArray[np.int64], unit: int) -> None:
-        """Say which objects a block of a part holds."""
-        own = np.unique(ids)
-        self._ids.append(own)
-        self._units.append(np.full(len(own), unit))
-        self._rows += len(own)
-        if self._rows > _PENDING_ROWS:
-            first, homes = self.first()
-            self._ids, self._units, self._rows = [first], [homes], len(first) // 2
+    def add(self, ids: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], unit: int) -> None:
+        """Say how much of which objects a block of a part holds."""
+        self._rows.append(np.stack([ids, sizes, np.full(len(ids), unit)]))
+        self._pending += len(ids)
+        if self._pending > _PENDING_ROWS:
+            self._rows = [self._largest()]
+            self._pending = self._rows[0].shape[1] // 2
 
-    def first(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the objects, ascending, and the part in which each was met first."""
-        if not self._ids:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        ids, index = np.unique(np.concatenate(self._ids), return_index=True)
-        return ids, np.concatenate(self._units)[index]
+    def places(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the objects, ascending, and the part of each."""
+        ids, _, units = self._largest()
+        return ids, units
+
+    def _largest(self) -> npt.NDArray[np.int64]:
+        """Return, (3, objects), number, size and part of the largest piece of each object."""
+        rows = np.concatenate([np.zeros((3, 0), np.int64), *self._rows], axis=1)
+        order = np.lexsort((rows[2], -rows[1], rows[0]))
+        rows = rows[:, order]
+        return rows[:, np.append(True, np.diff(rows[0]) > 0)[: rows.shape[1]]]
 
 
 _PENDING_ROWS = 2_000_000
