@@ -13,6 +13,7 @@ __all__ = [
     "BackendError",
     "ConfigError",
     "InputError",
+    "LockedError",
     "ModelFileError",
     "OutputExistsError",
     "StorageError",
@@ -52,6 +53,10 @@ class StorageError(UNetError, OSError):
 
 class OutputExistsError(StorageError, FileExistsError):
     """An output is there already and was made with other options."""
+
+
+class LockedError(StorageError):
+    """Another process is at work on an output."""
 
 
 class AnnotationError(UNetError, ValueError):
