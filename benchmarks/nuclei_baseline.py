@@ -36,7 +36,12 @@ from skimage.segmentation import watershed
 RECIPES = Path(__file__).resolve().parents[1] / "recipes"
 sys.path.insert(0, str(RECIPES))
 
-from nuclei_data import read_image, read_index, split  # noqa: E402
+# mypy does not look into the folder that was put on the path
+from nuclei_data import (  # type: ignore[import-not-found]  # noqa: E402
+    read_image,
+    read_index,
+    split,
+)
 
 SMOOTHING = 1.0
 """Standard deviation in pixels: takes camera noise away, and no nucleus."""
@@ -51,18 +56,23 @@ MIN_PIXELS = 30
 def find_nuclei(image: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     """Return numbered nuclei (Y, X) of an image (3, Y, X), 0 = background."""
     gray = gaussian_filter(image.mean(axis=0), SMOOTHING)
-    mask = gray > threshold_otsu(gray)
+    level = threshold_otsu(gray)  # type: ignore[no-untyped-call]  # scikit-image
+    mask = gray > level
     if mask.mean() > 0.5:
         mask = ~mask
     mask = remove_small_objects(mask, max_size=MIN_PIXELS - 1)
     distance = distance_transform_edt(mask)
     # The distance is smoothed, or every bump of an outline would be a middle.
-    peaks = peak_local_max(
-        gaussian_filter(distance, SMOOTHING), min_distance=MIN_DISTANCE, labels=label(mask)
+    smooth = gaussian_filter(distance, SMOOTHING)
+    parts = label(mask)  # type: ignore[no-untyped-call]  # as above
+    peaks = peak_local_max(  # type: ignore[no-untyped-call]  # as above
+        smooth, min_distance=MIN_DISTANCE, labels=parts
     )
     seeds = np.zeros(mask.shape, np.int32)
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return watershed(-distance, seeds, mask=mask).astype(np.uint16)
+    grown = watershed(-distance, seeds, mask=mask)  # type: ignore[no-untyped-call]  # as above
+    nuclei: npt.NDArray[np.uint16] = grown.astype(np.uint16)
+    return nuclei
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from napari_unet.errors import AxesError, InputError
 from napari_unet.files import read_json
 from napari_unet.io.image import Selection, open_image
-from napari_unet.io.suffixes import RASTER_SUFFIXES, TIFF_SUFFIXES
+from napari_unet.io.suffixes import HDF5_SUFFIXES, MRC_SUFFIXES, RASTER_SUFFIXES, TIFF_SUFFIXES
 from napari_unet.io.zarr_open import is_zarr
 
 if TYPE_CHECKING:
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from napari_unet.core.arrays import ImageSource
 
-IMAGE_SUFFIXES = frozenset({*TIFF_SUFFIXES, *RASTER_SUFFIXES, ".npy", ".zarr"})
+IMAGE_SUFFIXES = frozenset(
+    {*TIFF_SUFFIXES, *RASTER_SUFFIXES, *HDF5_SUFFIXES, *MRC_SUFFIXES, ".npy", ".zarr"}
+)
 """Endings of what is taken for an image in a folder."""
 
 _NAMED = 5

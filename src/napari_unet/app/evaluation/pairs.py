@@ -114,7 +114,7 @@ def _pairs_of(
     for prediction, truth in zip(predictions, job.truths, strict=True):
         first, second = absolute(prediction), absolute(truth)
         for path in (first, second):
-            if not path.exists():
+            if not _is_there(path):
                 raise InputError(f"{path}: there is no such file or folder; check the path")
         both = pair_by_name(first, second, remedy=_SAME_NAME, allow_missing=job.allow_missing)
         if job.allow_missing and is_plain_folder(first) and is_plain_folder(second):
@@ -146,7 +146,7 @@ def _partner(given: str | None, truth: Path, option: str) -> Path | None:
     if given is None:
         return None
     path = absolute(given)
-    if not path.exists():
+    if not _is_there(path):
         raise InputError(f"{option}: {path}: there is no such file or folder; check the path")
     if not is_plain_folder(path):
         return path
@@ -155,6 +155,11 @@ def _partner(given: str | None, truth: Path, option: str) -> Path | None:
     if found is None:
         raise InputError(f"{option}: {path} holds no image named {name}, as the truth {truth.name}")
     return found
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a path is a file or folder, or leads into a file, as ``image.h5/volume`` does."""
+    return path.exists() or any(parent.is_file() for parent in path.parents)
 
 
 def _different(names: list[str]) -> list[str]:

@@ -138,7 +138,7 @@ class Evaluation:
         units = max((s.interval.units for s in run.scores), default=0)
         if all(s.interval.low is None for s in run.scores):
             found.append(
-                f"no intervals: {units} {self.units} that say something are too few (5 are needed)"
+                f"no intervals: {units} of the {self.units} say something, and 5 are needed"
             )
         return tuple(found)
 

@@ -53,7 +53,7 @@ td.bar { width: 30%; }
 .families { columns: 2 27rem; column-gap: 2.4rem; }
 .families > div { break-inside: avoid; margin-bottom: .8rem; }
 .figures {
-  display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.2rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(24rem, 1fr)); gap: 1.2rem;
 }
 figure {
   margin: 0; background: var(--panel); border-radius: 10px; padding: .8rem;
@@ -66,7 +66,7 @@ figure svg text {
 figcaption { font-size: .85rem; color: var(--soft); margin-top: .5rem; overflow-wrap: anywhere; }
 figcaption b { color: var(--ink); }
 .crops {
-  display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: 1.2rem;
+  display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1.2rem;
   align-items: start;
 }
 .crops img {
