@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import imageio.v3 as iio
 import numpy as np
+from skimage.segmentation import find_boundaries
 
 from napari_unet.app.evaluation.opening import open_pair
 from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.errors import AnnotationError
 from napari_unet.io.image import Selection, open_image
-from napari_unet.metrics.boundary import boundaries_of
 from napari_unet.metrics.contingency import Contingency
 from napari_unet.metrics.matches import matches_of
 
@@ -120,15 +120,15 @@ def _object_layers(block: Block) -> tuple[list[tuple[Mask, tuple[int, int, int],
     matches = matches_of(Contingency.of(p, t, ~block.counted[0]))
     missed = (t != 0) & ~np.isin(t, matches.true)
     false = (p != 0) & ~np.isin(p, matches.predicted)
-    outline = boundaries_of(p) & np.isin(p, matches.predicted)
-    true_line = boundaries_of(t) & missed
+    outline = _outline(p) & np.isin(p, matches.predicted)
+    true_line = _outline(t) & missed
     layers = [
         (missed & ~false, MISSED, STRENGTH),
         (false & ~missed, FALSE, STRENGTH),
         (missed & false, CONFUSED, STRENGTH),
         (outline, RIGHT, 0.9),
         (true_line, MISSED, 0.9),
-        (boundaries_of(p) & false, FALSE, 0.9),
+        (_outline(p) & false, FALSE, 0.9),
     ]
     return layers, (t != 0) & np.isin(t, matches.true)
 
@@ -148,9 +148,16 @@ def _class_layers(
         (missed, MISSED, STRENGTH),
         (false, FALSE, STRENGTH),
         (other, CONFUSED, STRENGTH),
-        (boundaries_of(p == focus) & counted & (t == p), RIGHT, 0.6),
+        (_outline((p == focus).astype(np.uint8)) & counted & (t == p), RIGHT, 0.6),
     ]
     return layers, t == focus
+
+
+def _outline(labels: npt.NDArray[Any]) -> Mask:
+    """Return the outermost pixels of every object."""
+    mode = "inner"
+    line: Mask = find_boundaries(labels, mode=mode)  # type: ignore[no-untyped-call]  # scikit-image
+    return line
 
 
 def _background(job: EvaluateJob, path: Path | None, box: Box, shape: Shape) -> Picture | None:
