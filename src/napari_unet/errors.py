@@ -15,6 +15,8 @@ __all__ = [
     "InputError",
     "LockedError",
     "ModelFileError",
+    "NonFiniteError",
+    "OutOfMemoryError",
     "OutputExistsError",
     "StorageError",
     "TilingError",
@@ -65,6 +67,14 @@ class AnnotationError(UNetError, ValueError):
 
 class BackendError(UNetError, RuntimeError):
     """The device or the numerical library refuses the work."""
+
+
+class NonFiniteError(BackendError):
+    """The network answers with NaN or infinity."""
+
+
+class OutOfMemoryError(BackendError):
+    """The device has not enough memory for a batch of tiles."""
 
 
 class TrainingError(UNetError, ValueError):

@@ -176,7 +176,7 @@ def test_an_image_that_was_moved_is_the_same_image(
     assert isinstance(run(job.model_copy(update={"input": str(moved)}))[-1], AlreadyDone)
 
 
-def test_a_stopped_job_is_marked_incomplete_and_starts_again(
+def test_a_stopped_job_is_marked_incomplete_and_goes_on(
     tmp_path: Path, stack_path: str, model: str
 ) -> None:
     job = job_of(tmp_path, stack_path, model, tile_size=16, block_size=32)
@@ -195,7 +195,7 @@ def test_a_stopped_job_is_marked_incomplete_and_starts_again(
     group = zarr.open_group(tmp_path / "out.zarr" / "labels" / "tiny", mode="r")
     assert group.attrs["napari_unet"]["state"] == "incomplete"  # type: ignore[index,call-overload]
     again = run(job)
-    assert any(isinstance(e, Warned) and "did not finish" in e.message for e in again)
+    assert any(isinstance(e, Warned) and "blocks of tiny are done" in e.message for e in again)
     fresh = labels_of(run(job_of(tmp_path, stack_path, model, name="fresh", tile_size=16)))
     np.testing.assert_array_equal(labels_of(again), fresh)
 

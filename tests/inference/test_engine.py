@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -14,19 +15,23 @@ from tests.inference.conftest import MemoryImage
 from tests.nets import lively_net
 
 from napari_unet.core.boxes import Box
-from napari_unet.core.events import BlockDone, Paused, TileDone
+from napari_unet.core.events import BlockDone, BlockFailed, Paused, TileDone
 from napari_unet.core.normalization import Normalization
 from napari_unet.core.tiling import TileGrid
 from napari_unet.errors import BackendError, InputError, StorageError
+from napari_unet.inference import patience
 from napari_unet.inference.control import JobControl
 from napari_unet.inference.device import choose_backend
 from napari_unet.inference.engine import Tally, TileRun, run_tiles
 from napari_unet.inference.memory import MemorySink
 from napari_unet.inference.predictor import Predictor
 from napari_unet.inference.queue import BlockQueue
+from napari_unet.model.unet import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+    from napari_unet.core.tiling import Block
 
 UNIT = Normalization(offset=(0.0,), scale=(1.0,))
 
@@ -60,13 +65,16 @@ def start(
     control: JobControl | None = None,
     tally: Tally | None = None,
     source: MemoryImage | None = None,
-) -> Generator[TileDone | BlockDone | Paused]:
-    net = lively_net(0, depth=1, base_channels=2)
+    net: UNet | None = None,
+    batch: int = 1,
+    **options: Any,
+) -> Generator[TileDone | BlockDone | BlockFailed | Paused]:
+    net = net or lively_net(0, depth=1, base_channels=2)
     geometry = net.architecture.geometry()
     source = source or MemoryImage(array)
     grid = TileGrid(source.shape, geometry, (1, tile, tile), (1, block, block))
-    run = TileRun(source, sink, grid, region or grid.extent, UNIT, False)
-    predictor = Predictor(net, geometry, choose_backend("cpu"))
+    run = TileRun(source, sink, grid, region or grid.extent, UNIT, False, **options)
+    predictor = Predictor(net, geometry, choose_backend("cpu"), batch)
     return run_tiles(run, predictor, control or JobControl(), tally or Tally())
 
 
@@ -176,21 +184,123 @@ def test_a_paused_job_waits_and_goes_on() -> None:
     assert sum(isinstance(event, TileDone) for event in rest) >= 4 * 16 - 8
 
 
-def test_what_reading_runs_into_reaches_the_caller_and_the_rest_is_written() -> None:
-    class Damaged(MemoryImage):
+class Kept:
+    """A journal in memory."""
+
+    def __init__(self) -> None:
+        self.done: dict[tuple[int, ...], int] = {}
+        self.failed: dict[tuple[int, ...], str] = {}
+
+    def enter_done(self, block: Block, nonfinite: int) -> None:
+        self.done[block.index] = nonfinite
+
+    def enter_failed(self, block: Block, cause: str) -> None:
+        self.failed[block.index] = cause
+
+
+class Damaged(MemoryImage):
+    """One voxel cannot be read, near the border of the image: one block needs it."""
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        if not box.intersection(Box((2, 10, 1), (3, 11, 2))).is_empty:
+            raise InputError("stack.zarr: chunk c/2/0/0 is damaged")
+        return super().read(box)
+
+
+def test_a_block_that_cannot_be_read_fails_alone() -> None:
+    array = np.random.default_rng(0).normal(size=(1, 4, 32, 64))
+    whole, sink, journal = MemorySink(array.shape[1:]), MemorySink(array.shape[1:]), Kept()
+    list(start(array, whole))
+    before, tally = threading.active_count(), Tally()
+    events = list(start(array, sink, source=Damaged(array), tally=tally, journal=journal))
+    failed = [event for event in events if isinstance(event, BlockFailed)]
+    assert [event.box for event in failed] == list(tally.failed) == [Box((2, 0, 0), (3, 32, 32))]
+    assert "c/2/0/0" in failed[0].cause
+    assert journal.failed == {(2, 0, 0): failed[0].cause}
+    assert set(journal.done) == {(z, 0, x) for z in range(4) for x in range(2)} - {(2, 0, 0)}
+    assert (sink.labels[2, :, :32] == 0).all()
+    sink.labels[2, :, :32] = whole.labels[2, :, :32]
+    np.testing.assert_array_equal(sink.labels, whole.labels)
+    assert threading.active_count() == before
+
+
+class Picky(UNet):
+    """Answers with NaN where the image is bright."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bright = x.amax(dim=(1, 2, 3), keepdim=True) > 50
+        return torch.where(bright, torch.nan, super().forward(x))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_block_that_the_network_has_no_answer_to_fails_alone(batch: int) -> None:
+    array = np.random.default_rng(0).normal(size=(1, 2, 32, 64))
+    whole, sink, journal = MemorySink(array.shape[1:]), MemorySink(array.shape[1:]), Kept()
+    list(start(array, whole))
+    bright = array.copy()
+    bright[0, 1, 0, 0] = 99
+    net = lively_net(0, depth=1, base_channels=2)
+    net.__class__ = Picky
+    list(start(bright, sink, net=net, batch=batch, journal=journal))
+    assert list(journal.failed) == [(1, 0, 0)]
+    assert "NaN" in journal.failed[1, 0, 0]
+    # Tiles of one batch are computed again one by one; nothing of the good ones is lost.
+    np.testing.assert_array_equal(sink.labels[0], whole.labels[0])
+    np.testing.assert_array_equal(sink.labels[1, :, 32:], whole.labels[1, :, 32:])
+    assert len(journal.done) == 3
+
+
+def test_what_is_done_is_not_computed_again() -> None:
+    array = np.random.default_rng(0).normal(size=(1, 3, 70, 50))
+    whole, sink, journal, source = (
+        MemorySink(array.shape[1:]), MemorySink(array.shape[1:]), Kept(), MemoryImage(array),
+    )  # fmt: skip
+    list(start(array, whole))
+    done = frozenset({(0, 0, 0), (1, 1, 1), (2, 2, 0), (9, 9, 9)})
+    list(start(array, sink, source=source, done=done, journal=journal))
+    assert (
+        set(journal.done)
+        == {(z, y, x) for z in range(3) for y in range(3) for x in range(2)} - done
+    )
+    assert (sink.labels[0, :32, :32] == 0).all()
+    sink.labels[0, :32, :32] = whole.labels[0, :32, :32]
+    sink.labels[1, 32:64, 32:] = whole.labels[1, 32:64, 32:]
+    sink.labels[2, 64:, :32] = whole.labels[2, 64:, :32]
+    np.testing.assert_array_equal(sink.labels, whole.labels)
+
+
+def test_winding_down_finishes_the_blocks_that_were_begun() -> None:
+    array = np.random.default_rng(0).normal(size=(1, 9, 64, 64))
+    control, journal, sink = JobControl(), Kept(), MemorySink(array.shape[1:])
+    for event in start(array, sink, block=64, control=control, journal=journal):
+        if isinstance(event, TileDone):
+            control.wind_down()
+    assert 1 <= len(journal.done) < 9
+    for z in range(9):
+        assert (sink.labels[z] > 0).all() == ((z, 0, 0) in journal.done)
+        assert (sink.labels[z] == 0).all() == ((z, 0, 0) not in journal.done)
+
+
+def test_a_drive_that_refuses_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PAUSES_S", (0.0, 0.0, 0.0))
+
+    class Flaky(MemoryImage):
+        def __init__(self, array: npt.NDArray[Any], code: int, times: int) -> None:
+            super().__init__(array)
+            self.code, self.times = code, times
+
         def read(self, box: Box) -> npt.NDArray[Any]:
-            if box.start[0] >= 2:
-                raise InputError("stack.zarr: chunk c/2/0/0 is damaged")
+            self.times -= 1
+            if self.times >= 0:
+                raise InputError("chunk 0 cannot be read") from OSError(self.code, "refused")
             return super().read(box)
 
-    array = np.random.default_rng(0).normal(size=(1, 4, 32, 32))
-    sink = CountingSink(array.shape[1:], (1, 32, 32))
-    before = threading.active_count()
-    with pytest.raises(InputError, match="c/2/0/0"):
-        list(start(array, sink, source=Damaged(array)))
-    assert (sink.labels[:2] > 0).all()
-    assert (sink.labels[2:] == 0).all()
-    assert threading.active_count() == before
+    array = np.zeros((1, 1, 32, 32))
+    for code, times, fails in ((errno.EIO, 3, 0), (errno.EIO, 4, 1), (errno.ENOENT, 1, 1)):
+        journal = Kept()
+        source = Flaky(array, code, times)
+        list(start(array, MemorySink((1, 32, 32)), source=source, journal=journal))
+        assert len(journal.failed) == fails
 
 
 def test_what_writing_runs_into_reaches_the_caller() -> None:

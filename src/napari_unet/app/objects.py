@@ -191,7 +191,7 @@ def _followed(
                 return result
             yield ObjectsProgress(done, total)
             control.wait_while_paused()
-            if control.stopped:
+            if control.ending:
                 raise _StoppedError(stage)
 
 

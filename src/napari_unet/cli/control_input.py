@@ -67,13 +67,25 @@ def listen(control: JobControl) -> None:
 
 
 @contextmanager
-def stop_on_signals(control: JobControl) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the job at the next tile, and a second one at once."""
+def stop_on_signals(control: JobControl, *, blocks: bool = False) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the job at the next step, and another one at once.
+
+    Parameters
+    ----------
+    control : JobControl
+        The job's ear.
+    blocks : bool
+        Whether the job has blocks: then the first signal lets it finish the block that it is at,
+        the second one drops that.
+    """
 
     def handle(number: int, frame: FrameType | None) -> None:
         if control.stopped:
             raise KeyboardInterrupt
-        control.stop()
+        if blocks and not control.winding_down:
+            control.wind_down()
+        else:
+            control.stop()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -12,6 +12,7 @@ from napari_unet.cli.describe_objects import describe_objects
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.core.events import (
     AlreadyDone,
+    BlockFailed,
     Cancelled,
     Failed,
     Finished,
@@ -69,7 +70,7 @@ ENDS = (
 )
 """Events after which the bar goes."""
 
-PROBLEMS = Warned | Failed | Cancelled | ExportCancelled | ObjectsCancelled
+PROBLEMS = Warned | BlockFailed | Failed | Cancelled | ExportCancelled | ObjectsCancelled
 """Events that are shown also where only problems are."""
 
 
@@ -147,6 +148,7 @@ class BarReporter:
         )
         self._task: TaskID | None = None
         self._began = 0.0
+        self._before = 0
         self._budget: float | None = None
         self._progress.start()
 
@@ -155,11 +157,12 @@ class BarReporter:
         match event:
             case StageChanged(stage=stage):
                 self._describe(stage)
-            case JobStarted(pixels=pixels):
-                self._began = time.monotonic()
-                self._update(total=pixels, completed=0)
+            case JobStarted(pixels=pixels, pixels_done=before):
+                self._began, self._before = time.monotonic(), before
+                self._update(total=pixels, completed=before)
             case TileDone(pixels_done=done):
-                self._update(completed=done, rate=_rate(done, time.monotonic() - self._began))
+                seconds = time.monotonic() - self._began
+                self._update(completed=done, rate=_rate(done - self._before, seconds))
             case (
                 PyramidProgress(done=done, total=total)
                 | ExportProgress(done=done, total=total)
@@ -220,8 +223,10 @@ def describe(event: AnyEvent) -> str | None:
         case Cancelled():
             return (
                 f"cancelled after {event.tiles_done} of {event.tiles} tiles; "
-                f"{event.output} is marked incomplete"
+                f"{event.output} is marked incomplete; the same command goes on from there"
             )
+        case BlockFailed(box=box, cause=cause):
+            return f"warning: block {box.start}..{box.stop} failed: {cause}"
         case Warned(message=message):
             return f"warning: {message}"
         case Failed():

@@ -92,6 +92,12 @@ def segment(
     shards: Annotated[
         bool | None, typer.Option("--shards", help="One file per block instead of per chunk.")
     ] = None,
+    require_complete: Annotated[
+        bool | None,
+        typer.Option(
+            "--require-complete", help="Refuse an image with chunks that were never written."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool | None,
         typer.Option("--overwrite", help="Replace an output that was made with other options."),
@@ -256,9 +262,9 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
     if progress == "json":
         listen(control)
     codes = []
-    with stop_on_signals(control):
+    with stop_on_signals(control, blocks=True):
         for job in jobs:
-            if control.stopped:
+            if control.ending:
                 break
             try:
                 _run_one(job, reporter, control)
@@ -269,7 +275,7 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
                 reporter.show(Failed(job.input, text if named else f"{path.name}: {text}"))
             except KeyboardInterrupt:
                 return CANCELLED
-    return CANCELLED if control.stopped else _overall(codes, len(jobs))
+    return CANCELLED if control.ending else _overall(codes, len(jobs))
 
 
 def _run_one(job: SegmentJob, reporter: Reporter, control: JobControl) -> None:

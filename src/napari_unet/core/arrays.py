@@ -13,6 +13,7 @@ from napari_unet.core.tiling import mirror_indices
 if TYPE_CHECKING:
     from napari_unet.core.axes import VoxelSize
     from napari_unet.core.boxes import Box, Shape
+    from napari_unet.core.tiling import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,19 @@ class LabelSink(Protocol):
 
     def write_probabilities(self, box: Box, probabilities: npt.NDArray[np.float32]) -> None:
         """Store probabilities (class, z, y, x) of a box. Raises `StorageError`."""
+
+
+class BlockJournal(Protocol):
+    """Where it is written down what became of a block. One thread writes."""
+
+    def enter_done(self, block: Block, nonfinite: int) -> None:
+        """Make a block durable that is stored, and note it. Raises `StorageError`.
+
+        `nonfinite` counts its voxels that were NaN or infinite in the image.
+        """
+
+    def enter_failed(self, block: Block, cause: str) -> None:
+        """Note why a block could not be computed. Raises `StorageError`."""
 
 
 def read_mirrored(source: BoxReader, box: Box) -> npt.NDArray[Any]:

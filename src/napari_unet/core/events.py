@@ -80,6 +80,8 @@ class JobStarted:
         Where the network runs, e.g. "cpu" or "cuda:0 (NVIDIA H100)".
     classes : tuple of (name, color)
         The k-th class has the label k.
+    pixels_done : int
+        Of `pixels`, what an earlier run has left done.
     """
 
     output: str
@@ -94,6 +96,7 @@ class JobStarted:
     tile_shape: tuple[int, ...]
     device: str
     classes: tuple[tuple[str, str], ...]
+    pixels_done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,14 @@ class BlockDone:
 
     box: Box
     blocks_done: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFailed:
+    """A block could not be computed, and why; the others go on."""
+
+    box: Box
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +197,7 @@ JobEvent: TypeAlias = (
     | JobStarted
     | TileDone
     | BlockDone
+    | BlockFailed
     | PyramidProgress
     | Warned
     | Paused

@@ -102,6 +102,8 @@ class SegmentJob(Settings):
         `napari-unet objects` finds them when nothing else is said.
     shards : bool
         Store one file per block instead of one per chunk, where the count of files would hurt.
+    require_complete : bool
+        Refuse an image with chunks that were never written, instead of reading its fill value.
     overwrite : bool
         Replace an output that was made with other options.
     ome_version : {"0.5", "0.4"}
@@ -131,6 +133,7 @@ class SegmentJob(Settings):
     probability_type: ProbabilityType | None = None
     output_kind: OutputKind = "classes"
     shards: bool = False
+    require_complete: bool = False
     overwrite: bool = False
     ome_version: OmeVersion = "0.5"
 

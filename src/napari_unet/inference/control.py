@@ -23,6 +23,7 @@ class JobControl:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._winding_down = threading.Event()
         self._running = threading.Event()
         self._running.set()
         self._viewport: Box | None = None
@@ -31,6 +32,16 @@ class JobControl:
     def stopped(self) -> bool:
         """Whether the job is to end."""
         return self._stopped.is_set()
+
+    @property
+    def winding_down(self) -> bool:
+        """Whether the job is to end at the next block."""
+        return self._winding_down.is_set()
+
+    @property
+    def ending(self) -> bool:
+        """Whether the job is to end, at once or at the next block."""
+        return self.stopped or self.winding_down
 
     @property
     def paused(self) -> bool:
@@ -48,6 +59,11 @@ class JobControl:
         with self._lock:
             self._viewport = box
 
+    def wind_down(self) -> None:
+        """End the job when the blocks that were begun are done; also ends a pause."""
+        self._winding_down.set()
+        self._running.set()
+
     def stop(self) -> None:
         """End the job at the next tile; also ends a pause."""
         self._stopped.set()
@@ -55,7 +71,7 @@ class JobControl:
 
     def pause(self) -> None:
         """Let the job wait at the next tile."""
-        if not self.stopped:
+        if not self.ending:
             self._running.clear()
 
     def resume(self) -> None:

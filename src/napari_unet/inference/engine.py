@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from napari_unet.core.events import BlockDone, Paused, TileDone
+from napari_unet.core.events import BlockDone, BlockFailed, Paused, TileDone
+from napari_unet.errors import InputError, NonFiniteError
+from napari_unet.inference.patience import patiently
 from napari_unet.inference.queue import BlockQueue
 from napari_unet.inference.tile_input import TileInput, TileRun, read_tile
-from napari_unet.inference.writer import BlockWriter, TileResult
+from napari_unet.inference.writer import BlockFault, BlockWriter, TileResult
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -50,15 +53,18 @@ class Tally:
     tiles: int = 0
     blocks: int = 0
     pixels: int = 0
+    failed: dict[Box, str] = field(default_factory=dict)
 
 
 def run_tiles(
     run: TileRun, predictor: Predictor, control: JobControl, tally: Tally
-) -> Generator[TileDone | BlockDone | Paused]:
+) -> Generator[TileDone | BlockDone | BlockFailed | Paused]:
     """Segment a region, yielding an event for every tile and block that is finished.
 
-    Closing the generator, or ``control.stop()``, ends it at the next tile; what is computed by
-    then is written.
+    Closing the generator, or ``control.stop()``, ends it at the next tile,
+    ``control.wind_down()`` after the blocks that were begun; what is computed by then is written. A
+    block whose part of the image is damaged, or to which the network answers with NaN, fails alone:
+    nothing of it is taken for a result, and the others go on.
 
     Parameters
     ----------
@@ -73,35 +79,55 @@ def run_tiles(
 
     Yields
     ------
-    TileDone, BlockDone, Paused
+    TileDone, BlockDone, BlockFailed, Paused
         In the order in which things happen.
 
     Raises
     ------
-    InputError, StorageError, BackendError
-        What reading, writing or computing ran into; everything finished before is written.
+    StorageError, BackendError
+        What writing or computing ran into; everything finished before is written.
     """
     reader = _Reader(run, control, depth=READ_AHEAD * predictor.batch_size)
-    writer = BlockWriter(run.sink, depth=READ_AHEAD * predictor.batch_size)
+    writer = BlockWriter(run.sink, READ_AHEAD * predictor.batch_size, run.journal)
     try:
         for batch in _batches(reader, predictor.batch_size):
             yield from _pauses(control)
             if control.stopped:
                 break
-            results = predictor(
-                [item.image for item in batch],
-                [item.tile.crop for item in batch],
-                probabilities=run.probabilities,
-            )
-            for item, (labels, probabilities) in zip(batch, results, strict=True):
-                tally.nonfinite += item.nonfinite
-                writer.put(_tile_result(run, item, labels, probabilities))
+            for result in _results(run, predictor, batch):
+                tally.nonfinite += result.nonfinite if isinstance(result, TileResult) else 0
+                writer.put(result)
             yield from _count(writer.finished(), tally)
         writer.close()
         yield from _count(writer.finished(), tally)
     finally:
         reader.close()
         writer.close()
+
+
+def _results(
+    run: TileRun, predictor: Predictor, batch: list[TileInput] | BlockFault
+) -> Iterator[TileResult | BlockFault]:
+    """Yield what the network says of tiles of one shape."""
+    if isinstance(batch, BlockFault):
+        yield batch
+        return
+    try:
+        answers = predictor(
+            [item.image for item in batch],
+            [item.tile.crop for item in batch],
+            probabilities=run.probabilities,
+        )
+    except NonFiniteError as error:
+        if len(batch) == 1:
+            yield BlockFault(batch[0].block, str(error))
+            return
+        # Only one of them may be at fault.
+        for item in batch:
+            yield from _results(run, predictor, [item])
+        return
+    for item, answer in zip(batch, answers, strict=True):
+        yield _tile_result(run, item, *answer)
 
 
 def _tile_result(
@@ -116,22 +142,25 @@ def _tile_result(
         labels = resampling.labels(labels, box)
         if probabilities is not None:
             probabilities = resampling.probabilities(probabilities, box)
-    return TileResult(item.block, box, labels, probabilities)
+    return TileResult(item.block, box, labels, probabilities, item.nonfinite)
 
 
 def _pauses(control: JobControl) -> Iterator[Paused]:
     if control.paused:
         yield Paused(True)
         control.wait_while_paused()
-        if not control.stopped:
+        if not control.ending:
             yield Paused(False)
 
 
 def _count(
-    results: Iterator[tuple[Box, bool] | Box], tally: Tally
-) -> Iterator[TileDone | BlockDone]:
+    results: Iterator[tuple[Box, bool] | Box | BlockFault], tally: Tally
+) -> Iterator[TileDone | BlockDone | BlockFailed]:
     for result in results:
-        if isinstance(result, tuple):
+        if isinstance(result, BlockFault):
+            tally.failed[result.block.write] = result.cause
+            yield BlockFailed(result.block.write, result.cause)
+        elif isinstance(result, tuple):
             box, written = result
             tally.tiles += 1
             tally.pixels += box.size
@@ -141,10 +170,13 @@ def _count(
             yield BlockDone(result, tally.blocks)
 
 
-def _batches(reader: _Reader, size: int) -> Iterator[list[TileInput]]:
-    """Yield batches of tiles of one shape, as they come."""
+def _batches(reader: _Reader, size: int) -> Iterator[list[TileInput] | BlockFault]:
+    """Yield batches of tiles of one shape, and faults, as they come."""
     batch: list[TileInput] = []
     for item in reader:
+        if isinstance(item, BlockFault):
+            yield item
+            continue
         if batch and item.image.shape != batch[0].image.shape:
             yield batch
             batch = []
@@ -162,12 +194,13 @@ class _Reader:
     def __init__(self, run: TileRun, control: JobControl, depth: int) -> None:
         self._run = run
         self._control = control
-        self._ready: queue.Queue[TileInput | BaseException | None] = queue.Queue(depth)
+        self._ready: queue.Queue[TileInput | BlockFault | BaseException | None]
+        self._ready = queue.Queue(depth)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tile-reader", daemon=True)
         self._thread.start()
 
-    def __iter__(self) -> Iterator[TileInput]:
+    def __iter__(self) -> Iterator[TileInput | BlockFault]:
         while True:
             item = self._ready.get()
             if item is None:
@@ -190,7 +223,7 @@ class _Reader:
         except BaseException as error:  # noqa: BLE001  # re-raised in the thread that consumes
             self._offer(error)
 
-    def _offer(self, item: TileInput | BaseException | None) -> bool:
+    def _offer(self, item: TileInput | BlockFault | BaseException | None) -> bool:
         while not self._closed.is_set():
             try:
                 self._ready.put(item, timeout=POLL_SECONDS)
@@ -199,13 +232,16 @@ class _Reader:
             return True
         return False
 
-    def _tiles(self) -> Iterator[TileInput]:
+    def _tiles(self) -> Iterator[TileInput | BlockFault]:
         run = self._run
-        blocks = BlockQueue(run.grid, run.region, self._control.viewport)
-        while not self._control.stopped:
+        blocks = BlockQueue(run.grid, run.region, self._control.viewport, run.done)
+        while not self._control.ending:
             blocks.look_at(self._control.viewport)
             block = blocks.pop()
             if block is None:
                 return
-            for tile in blocks.tiles_of(block):
-                yield read_tile(run, block, tile)
+            try:
+                for tile in blocks.tiles_of(block):
+                    yield patiently(partial(read_tile, run, block, tile), self._closed)
+            except InputError as error:
+                yield BlockFault(block, str(error))

@@ -10,7 +10,7 @@ import torch
 
 from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.core.tiling import slices_as_channels
-from napari_unet.errors import BackendError
+from napari_unet.errors import BackendError, NonFiniteError, OutOfMemoryError
 from napari_unet.inference.device import AUTOCAST
 
 if TYPE_CHECKING:
@@ -96,8 +96,12 @@ class Predictor:
 
         Raises
         ------
+        OutOfMemoryError
+            If the device has not enough memory for the batch.
+        NonFiniteError
+            If the network answers with NaN or infinity.
         BackendError
-            If the device runs out of memory, or the network answers with NaN or infinity.
+            If it fails in another way.
         """
         batch = np.stack([slices_as_channels(image) for image in images])
         missing = self.batch_size - len(batch)
@@ -153,14 +157,14 @@ class Predictor:
                 raise self._out_of_memory(batch.shape) from error
             raise BackendError(f"the network failed on {self._backend.label}: {error}") from error
         if not finite:
-            raise BackendError(
+            raise NonFiniteError(
                 "the network answered with NaN or infinity; with --precision fp16 try bf16 or "
                 "fp32, and check the image's intensity range"
             )
         return logits
 
-    def _out_of_memory(self, shape: tuple[int, ...]) -> BackendError:
-        return BackendError(
+    def _out_of_memory(self, shape: tuple[int, ...]) -> OutOfMemoryError:
+        return OutOfMemoryError(
             f"out of memory on {self._backend.label} with {shape[0]} tiles of "
             f"{shape[-2]} x {shape[-1]} pixels; choose a smaller --batch-size or --tile-size"
         )

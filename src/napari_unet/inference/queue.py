@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from napari_unet.core.boxes import Box
+    from collections.abc import Collection
+
+    from napari_unet.core.boxes import Box, Shape
     from napari_unet.core.tiling import Block, Tile, TileGrid
 
 
@@ -27,15 +29,23 @@ class BlockQueue:
         What to segment.
     viewport : Box or None
         What the user is looking at.
+    done : collection of tuple of int
+        Indices of blocks that are left out.
     """
 
-    def __init__(self, grid: TileGrid, region: Box, viewport: Box | None = None) -> None:
+    def __init__(
+        self,
+        grid: TileGrid,
+        region: Box,
+        viewport: Box | None = None,
+        done: Collection[Shape] = (),
+    ) -> None:
         self._grid = grid
         self._region = region
         self._ranges = grid.block_ranges(region)
         self._lock = threading.Lock()
         self._viewport = viewport
-        self._pending = self._sorted(np.arange(grid.count_blocks(region)))
+        self._pending = self._sorted(self._all_but(done))
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -64,6 +74,17 @@ class BlockQueue:
         if viewport is not None:
             tiles.sort(key=lambda tile: _nearness(tile.write.distance_to(viewport)))
         return tiles
+
+    def _all_but(self, done: Collection[Shape]) -> npt.NDArray[np.intp]:
+        """Return the numbers of the region's blocks that are not done."""
+        numbers = np.arange(self._grid.count_blocks(self._region))
+        if not done:
+            return numbers
+        starts = np.array([r.start for r in self._ranges])
+        counts = np.array([len(r) for r in self._ranges])
+        offsets = np.array(list(done)) - starts
+        inside = offsets[((offsets >= 0) & (offsets < counts)).all(axis=1)]
+        return np.delete(numbers, np.ravel_multi_index(tuple(inside.T), tuple(counts)))
 
     def _sorted(self, pending: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         if self._viewport is None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from napari_unet.core.arrays import ImageSource, LabelSink
+    from napari_unet.core.arrays import BlockJournal, ImageSource, LabelSink
     from napari_unet.core.boxes import Box, Shape
     from napari_unet.core.normalization import Normalization
     from napari_unet.core.resampling import Resampling
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TileRun:
-    """What to compute: the arguments of `run_tiles` that stay the same all along."""
+    """What to compute: the arguments of `run_tiles` that stay the same all along.
+
+    `done` holds the indices of blocks that are not computed again.
+    """
 
     source: ImageSource
     sink: LabelSink
@@ -29,6 +32,8 @@ class TileRun:
     region: Box
     normalization: Normalization
     probabilities: bool
+    done: frozenset[Shape] = frozenset()
+    journal: BlockJournal | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.inference.patience import patiently
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeAlias
 
-    from napari_unet.core.arrays import LabelSink
+    from napari_unet.core.arrays import BlockJournal, LabelSink
     from napari_unet.core.boxes import Box
     from napari_unet.core.tiling import Block
+
+    Outcome: TypeAlias = "tuple[Box, bool] | Box | BlockFault"
+
+
+_NEVER = threading.Event()
+"""What is computed is worth waiting for, also when the job is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +42,33 @@ class TileResult:
         uint8 (z, y, x).
     probabilities : numpy.ndarray or None
         float32 (class, z, y, x).
+    nonfinite : int
+        Voxels of the box that were NaN or infinite in the image.
     """
 
     block: Block
     box: Box
     labels: npt.NDArray[np.uint8]
     probabilities: npt.NDArray[np.float32] | None
+    nonfinite: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockFault:
+    """A block that cannot be computed, and why."""
+
+    block: Block
+    cause: str
 
 
 class _BlockBuffer:
     """A block that is being put together."""
 
     def __init__(self, result: TileResult) -> None:
+        self.block = result.block
         self.box = result.block.write
         self.missing = self.box.size
+        self.nonfinite = 0
         self.stored = 0
         self.labels = np.zeros(self.box.shape, np.uint8)
         self.probabilities: npt.NDArray[np.float32] | None = None
@@ -59,6 +82,7 @@ class _BlockBuffer:
         if self.probabilities is not None and result.probabilities is not None:
             self.probabilities[(slice(None), *inside)] = result.probabilities
         self.missing -= result.box.size
+        self.nonfinite += result.nonfinite
 
 
 class BlockWriter:
@@ -73,28 +97,36 @@ class BlockWriter:
         Where they go.
     depth : int
         Tiles that may wait before `put` blocks.
+    journal : BlockJournal or None
+        Told of every block, once it is stored or has failed.
     """
 
-    def __init__(self, sink: LabelSink, depth: int) -> None:
+    def __init__(self, sink: LabelSink, depth: int, journal: BlockJournal | None = None) -> None:
         self._sink = sink
-        self._waiting: queue.Queue[TileResult | None] = queue.Queue(depth)
-        self._finished: queue.SimpleQueue[tuple[Box, bool] | Box] = queue.SimpleQueue()
+        self._journal = journal
+        self._waiting: queue.Queue[TileResult | BlockFault | None] = queue.Queue(depth)
+        self._finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._blocks: dict[tuple[int, ...], _BlockBuffer] = {}
+        self._failed_blocks: set[tuple[int, ...]] = set()
         self._error: BaseException | None = None
         self._failed = False
         self._thread = threading.Thread(target=self._work, name="block-writer", daemon=True)
         self._closed = False
         self._thread.start()
 
-    def put(self, result: TileResult) -> None:
-        """Hand over a tile; raises what an earlier write ran into."""
+    def put(self, result: TileResult | BlockFault) -> None:
+        """Hand over a tile, or say that its block fails; raises what an earlier write ran into.
+
+        Of a block that fails nothing more is stored.
+        """
         self._raise_error()
         self._waiting.put(result)
 
-    def finished(self) -> Iterator[tuple[Box, bool] | Box]:
+    def finished(self) -> Iterator[Outcome]:
         """Yield what has happened since the last call.
 
-        A pair (box, stored) for a tile, a box for a block all of whose voxels are stored.
+        A pair (box, stored) for a tile, a box for a block all of whose voxels are stored, a fault
+        for a block that failed.
         """
         while not self._finished.empty():
             yield self._finished.get()
@@ -120,14 +152,23 @@ class BlockWriter:
         if not self._failed:
             self._guard(self._flush)
 
-    def _guard(self, action: Callable[..., None], *arguments: TileResult) -> None:
+    def _guard(self, action: Callable[..., None], *arguments: TileResult | BlockFault) -> None:
         try:
             action(*arguments)
         except BaseException as error:  # noqa: BLE001  # re-raised in the thread that hands over
             self._error, self._failed = error, True
 
-    def _add(self, result: TileResult) -> None:
+    def _add(self, result: TileResult | BlockFault) -> None:
         index = result.block.index
+        if index in self._failed_blocks:
+            return
+        if isinstance(result, BlockFault):
+            self._blocks.pop(index, None)
+            self._failed_blocks.add(index)
+            if self._journal is not None:
+                self._journal.enter_failed(result.block, result.cause)
+            self._finished.put(result)
+            return
         buffer = self._blocks.get(index)
         if buffer is None:
             buffer = self._blocks[index] = _BlockBuffer(result)
@@ -139,6 +180,8 @@ class BlockWriter:
         if buffer.missing == 0:
             del self._blocks[index]
             self._complete(buffer, result)
+            if self._journal is not None:
+                self._journal.enter_done(buffer.block, buffer.nonfinite)
         self._finished.put((result.box, at_once or buffer.missing == 0))
         if buffer.missing == 0:
             self._finished.put(buffer.box)
@@ -164,9 +207,9 @@ class BlockWriter:
         probabilities: npt.NDArray[np.float32] | None,
     ) -> None:
         if probabilities is not None:
-            self._sink.write_probabilities(box, probabilities)
+            patiently(partial(self._sink.write_probabilities, box, probabilities), _NEVER)
         # Labels last: a label that is there says that the rest is there too.
-        self._sink.write_labels(box, labels)
+        patiently(partial(self._sink.write_labels, box, labels), _NEVER)
 
     def _covers_whole_objects(self, result: TileResult) -> bool:
         owner = result.block.write

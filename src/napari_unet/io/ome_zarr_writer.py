@@ -25,7 +25,7 @@ from napari_unet.io.ome_documents import (
     with_label_names,
     write_group,
 )
-from napari_unet.io.output_spec import OutputSpec
+from napari_unet.io.output_spec import ArrayLayout, OutputSpec
 from napari_unet.io.output_state import (
     OutputState,
     check_writable,
@@ -35,6 +35,7 @@ from napari_unet.io.output_state import (
     storage_errors,
 )
 from napari_unet.io.pyramid import Reduction, split_box
+from napari_unet.io.stored_objects import checksum, make_durable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,14 +44,25 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_unet.core.boxes import Shape
+    from napari_unet.io.output_spec import ArrayKind
 
-__all__ = ["OutputImage", "OutputSpec", "OutputState", "create_output", "read_output_state"]
+__all__ = [
+    "OutputImage",
+    "OutputSpec",
+    "OutputState",
+    "create_output",
+    "read_output_state",
+    "reopen_output",
+]
 
 WRITER_VERSION = 1
 """Version of our layout, kept in every group; raised when a reader of ours must tell them apart."""
 
 ZSTD_LEVEL = 1
 """Labels compress 50-fold at the fastest level; higher ones gain little and cost time."""
+
+EVERY_CHUNK: Any = {"write_empty_chunks": True}
+"""A chunk that exists was computed, even where all its values are the fill value."""
 
 MAX_PYRAMID_VALUES = 2**24
 """Fine values that are held at once while a pyramid is built."""
@@ -151,6 +163,32 @@ class OutputImage:
             self._reduce(level, reduction, part)
             yield done, len(work)
 
+    def make_durable(self, box: Box) -> None:
+        """Make what is stored of a box survive a power cut.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses, or a part of the box was never stored.
+        """
+        self._check(box, box.shape)
+        for array in (*self._labels[:1], *self._probabilities[:1]):
+            with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be made durable"):
+                make_durable(array, self._index(array, box))
+
+    def checksums(self, box: Box) -> tuple[int, int | None]:
+        """Return CRC-32 of the labels and of the probabilities of a box, read back from the disk.
+
+        Raises
+        ------
+        StorageError
+            If what is stored is damaged or cannot be read.
+        """
+        self._check(box, box.shape)
+        labels = checksum(self._read(self._labels[0], box))
+        chances = checksum(self._read(self._probabilities[0], box)) if self._probabilities else None
+        return labels, chances
+
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Record that everything is written, with the final provenance.
 
@@ -174,19 +212,24 @@ class OutputImage:
                 f"{self.shape}"
             )
 
+    def _index(self, array: zarr.Array[Any], box: Box) -> tuple[slice, ...]:
+        """Return the part of an array that holds a box, all classes included."""
+        keep = len(self.spec.spatial_axes)
+        lead = array.shape[: array.ndim - keep]
+        return tuple(slice(0, n) for n in lead) + box.slices[-keep:]
+
     def _write(self, array: zarr.Array[Any], box: Box, data: npt.NDArray[Any]) -> None:
         lead = data.ndim - len(box.shape)
         keep = len(self.spec.spatial_axes)
-        index = (slice(None),) * lead + box.slices[-keep:]
+        index = self._index(array, box)
         values = data.reshape(data.shape[:lead] + data.shape[data.ndim - keep :])
         with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be written"):
             retry_denied(lambda: array.__setitem__(index, values.astype(array.dtype, copy=False)))
 
     def _read(self, array: zarr.Array[Any], box: Box) -> npt.NDArray[Any]:
-        keep = len(self.spec.spatial_axes)
-        lead = array.ndim - keep
+        lead = array.ndim - len(self.spec.spatial_axes)
         with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be read back"):
-            data = np.asarray(array[(slice(None),) * lead + box.slices[-keep:]])
+            data = np.asarray(array[self._index(array, box)])
         return data.reshape(data.shape[:lead] + box.shape)
 
     def _pyramid_parts(self, region: Box) -> Iterator[tuple[int, Reduction, Box]]:
@@ -254,6 +297,38 @@ def create_output(spec: OutputSpec, *, replace: bool) -> OutputImage:
     return OutputImage(spec, labels, probabilities)
 
 
+def reopen_output(spec: OutputSpec) -> OutputImage:
+    """Return what `create_output` made, to go on writing; the disk holds it as it was.
+
+    Parameters
+    ----------
+    spec : OutputSpec
+        As it was created with.
+
+    Raises
+    ------
+    StorageError
+        If an array is missing, damaged, or was created with another spec.
+    """
+    arrays: dict[ArrayKind, list[zarr.Array[Any]]] = {"labels": [], "probabilities": []}
+    kinds: tuple[ArrayKind, ...] = ("labels", "probabilities")
+    if spec.probability_type is None:
+        kinds = kinds[:1]
+    for kind in kinds:
+        for level in range(len(spec.levels)):
+            folder = spec.path / kind / spec.name
+            with storage_errors(f"{folder / str(level)}: the array cannot be opened again"):
+                array = zarr.open_array(
+                    LocalStore(folder), path=str(level), mode="r+", zarr_format=spec.zarr_format
+                )
+                found = ArrayLayout(array.shape, str(array.dtype), array.chunks, array.shards)
+                if found != spec.layout(level, kind):
+                    raise ValueError(f"it is {found} and not {spec.layout(level, kind)}")
+            # The option is not stored with the array, and ignored by open_array.
+            arrays[kind].append(array.with_config(EVERY_CHUNK))
+    return OutputImage(spec, arrays["labels"], arrays["probabilities"])
+
+
 def _check_version(spec: OutputSpec) -> None:
     with storage_errors(f"{spec.path}: its metadata cannot be read"):
         found = read_group(spec.path)
@@ -291,16 +366,13 @@ def _list_label(spec: OutputSpec) -> None:
     write_group(folder, with_label_names(attributes, names, spec.ome_version), spec.zarr_format)
 
 
-def _create_array(spec: OutputSpec, level: int, kind: str) -> zarr.Array[Any]:
+def _create_array(spec: OutputSpec, level: int, kind: ArrayKind) -> zarr.Array[Any]:
     """Return a new array; every stored object carries a checksum (zstd alone has none)."""
-    classes = kind == "probabilities"
-    keep = len(spec.spatial_axes)
-    lead = (len(spec.classes),) if classes else ()
-    shards = spec.shard_shape(level)
+    layout = spec.layout(level, kind)
     v3 = spec.zarr_format == 3
-    if shards is not None and not v3:
+    if layout.shards is not None and not v3:
         raise StorageError("OME-Zarr 0.4 has no shards; write 0.5, or leave out --shards")
-    names = ("c", *spec.spatial_axes) if classes else tuple(spec.spatial_axes)
+    names = (("c",) if kind == "probabilities" else ()) + tuple(spec.spatial_axes)
     compressors: Any = (
         [ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()]
         if v3
@@ -309,17 +381,16 @@ def _create_array(spec: OutputSpec, level: int, kind: str) -> zarr.Array[Any]:
     array: zarr.Array[Any] = zarr.create_array(
         LocalStore(spec.path / kind / spec.name),
         name=str(level),
-        shape=lead + spec.levels[level].shape[-keep:],
-        dtype=(spec.probability_type or "float32") if classes else spec.label_type,
-        chunks=(1,) * len(lead) + spec.chunk_shape(level)[-keep:],
-        shards=None if shards is None else lead + shards[-keep:],
+        shape=layout.shape,
+        dtype=layout.dtype,
+        chunks=layout.chunks,
+        shards=layout.shards,
         compressors=compressors,
         fill_value=0,
         zarr_format=spec.zarr_format,
         dimension_names=names if v3 else None,
         chunk_key_encoding=None if v3 else {"name": "v2", "separator": "/"},
-        # A chunk that exists was computed, even where all its values are the fill value.
-        config={"write_empty_chunks": True},
+        config=EVERY_CHUNK,
     )
     return array
 

@@ -21,12 +21,24 @@ if TYPE_CHECKING:
 LabelType = Literal["uint8", "uint32", "uint64"]
 """Types of labels: classes are uint8, objects uint32, or uint64 where there are too many."""
 
+ArrayKind = Literal["labels", "probabilities"]
+
 CHUNK_STEP = 16
 """Chunk edges of small images are multiples of it: compact, and aligned for every codec."""
 
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """Names that are safe as those of folders on every system."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """Shape and type of a stored array, and how it is cut; shards None = chunks are files."""
+
+    shape: Shape
+    dtype: str
+    chunks: Shape
+    shards: Shape | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +135,18 @@ class OutputSpec:
     def object_shape(self, level: int) -> Shape:
         """Return the edges (z, y, x) of the smallest stored object of a level."""
         return self.shard_shape(level) or self.chunk_shape(level)
+
+    def layout(self, level: int, kind: ArrayKind) -> ArrayLayout:
+        """Return what the array of a level is like."""
+        keep, shards = len(self.spatial_axes), self.shard_shape(level)
+        lead = (len(self.classes),) if kind == "probabilities" else ()
+        type_of = {"labels": self.label_type, "probabilities": self.probability_type or "float32"}
+        return ArrayLayout(
+            shape=lead + self.levels[level].shape[-keep:],
+            dtype=type_of[kind],
+            chunks=(1,) * len(lead) + self.chunk_shape(level)[-keep:],
+            shards=None if shards is None else lead + shards[-keep:],
+        )
 
 
 def chunk_edge(block_edge: int, longest: int) -> int:

@@ -15,11 +15,13 @@ class ProgressMeter:
         Pixels to do, in all.
     now : float
         Seconds on any steady clock.
+    before : int
+        Pixels that were done before.
     """
 
-    def __init__(self, total: int, now: float) -> None:
+    def __init__(self, total: int, now: float, before: int = 0) -> None:
         self._total = max(total, 1)
-        self._done = 0
+        self._before = self._done = before
         self._began = now
         self._now = now
 
@@ -36,7 +38,8 @@ class ProgressMeter:
     def rate(self) -> float | None:
         """Pixels per second since the start; None = too early to tell."""
         seconds = self._now - self._began
-        return self._done / seconds if self._done and seconds >= MIN_SECONDS else None
+        done = self._done - self._before
+        return done / seconds if done and seconds >= MIN_SECONDS else None
 
     @property
     def seconds_left(self) -> float | None:

@@ -259,11 +259,13 @@ class SegmentRun(QObject):
             case events.AlreadyDone():
                 self._final = event
                 self._show_result(event)
+            case events.BlockFailed(cause=cause):
+                self.warned.emit(f"A block failed: {cause}")
             case events.EngineReady():
                 pass
 
     def _on_job_started(self, event: events.JobStarted) -> None:
-        self._meter = ProgressMeter(event.pixels, time.monotonic())
+        self._meter = ProgressMeter(event.pixels, time.monotonic(), event.pixels_done)
         self._show_result(event)
 
     def _show_result(self, event: events.JobStarted | events.AlreadyDone) -> None:

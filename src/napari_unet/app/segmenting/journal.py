@@ -1,0 +1,164 @@
+"""Noting which blocks are done, and finding out what an earlier run has left."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.app.fingerprint import differences
+from napari_unet.app.job_files import RECORD_SUFFIX, record_path
+from napari_unet.errors import OutputExistsError, StorageError
+from napari_unet.inference.patience import patiently
+from napari_unet.io.ledger import LEDGER_SUFFIX, BlockEntry
+from napari_unet.io.output_state import storage_errors
+from napari_unet.io.stored_objects import sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_unet.app.plan import SegmentPlan
+    from napari_unet.core.boxes import Shape
+    from napari_unet.core.tiling import Block
+    from napari_unet.io.ledger import Ledger, LedgerContent
+    from napari_unet.io.ome_zarr_writer import OutputImage
+    from napari_unet.io.output_state import OutputState
+
+RUN = "run"
+"""Attribute of an output, and entry of its ledger: they belong together."""
+
+CHECKED = 16
+"""Newest blocks that are compared with their checksums before a run goes on."""
+
+
+def ledger_path(output: Path, name: str) -> Path:
+    """Return where the ledger of a label image lies: beside its record."""
+    record = record_path(output, name)
+    return record.with_name(record.name.removesuffix(RECORD_SUFFIX) + LEDGER_SUFFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Enters blocks of an output into its ledger; a `core.arrays.BlockJournal`.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Open for this run.
+    output : OutputImage
+        Where the blocks are stored.
+    """
+
+    ledger: Ledger
+    output: OutputImage
+
+    def enter_done(self, block: Block, nonfinite: int) -> None:
+        """Make a stored block durable, read it back, and enter it."""
+        labels, chances = patiently(partial(self._seal, block), threading.Event())
+        self.ledger.enter_done(block.index, BlockEntry(labels, chances, nonfinite))
+
+    def enter_failed(self, block: Block, cause: str) -> None:
+        """Enter why a block could not be computed."""
+        self.ledger.enter_failed(block.index, cause)
+
+    def _seal(self, block: Block) -> tuple[int, int | None]:
+        self.output.make_durable(block.write)
+        return self.output.checksums(block.write)
+
+
+def find_past(
+    plan: SegmentPlan, state: OutputState | None, ledger: Ledger
+) -> tuple[LedgerContent | None, str | None]:
+    """Return what an earlier run of a job has left to go on from, and what is to be said of it.
+
+    Parameters
+    ----------
+    plan : SegmentPlan
+        The job.
+    state : OutputState or None
+        What the output holds under its name.
+    ledger : Ledger
+        Locked by this process.
+
+    Returns
+    -------
+    content : LedgerContent or None
+        None: everything is to be computed.
+    note : str or None
+        Why, where something was begun.
+
+    Raises
+    ------
+    OutputExistsError
+        If the ledger was begun with other options.
+    StorageError
+        If the ledger is damaged from its first line on.
+    """
+    if state is None or plan.job.overwrite:
+        return None, None
+    content = ledger.read()
+    anew = f"an earlier run of this job did not finish; {plan.name} is computed from the start, "
+    if content is None:
+        return None, anew + "because there is no ledger of it"
+    if content.settled.get(RUN) != state.attributes.get(RUN):
+        return None, anew + f"because the ledger {ledger.path.name} is of another output"
+    now = json.loads(json.dumps(plan.fingerprint))
+    if content.fingerprint != now:
+        raise OutputExistsError(
+            f"{plan.job.output}: {plan.name!r} was begun with other options "
+            f"({'; '.join(differences(content.fingerprint, now))}). Run it with those, give "
+            "another --name or --output, or --overwrite to compute it anew"
+        )
+    done, blocks = len(content.done), plan.grid.count_blocks(plan.region)
+    return content, f"{done} of {blocks} blocks of {plan.name} are done already; the rest follows"
+
+
+def check_past(plan: SegmentPlan, output: OutputImage, ledger: Ledger) -> Iterator[str]:
+    """Sweep up after a crash and compare the newest blocks with their checksums.
+
+    If one of them differs, all are compared. Those that differ are done no more.
+
+    Yields
+    ------
+    str
+        What the user should know, in a sentence.
+    """
+    content = ledger.content
+    if content is None:
+        return
+    for folder in (output.labels_path.parent, Path(plan.job.output) / "probabilities" / plan.name):
+        if folder.is_dir():
+            with storage_errors(f"{folder}: leftovers of a crash cannot be deleted"):
+                sweep(folder)
+    order = list(content.done)
+    bad = find_damaged(plan, output, content, order[-CHECKED:])
+    if bad:
+        bad += find_damaged(plan, output, content, order[:-CHECKED])
+        for index, cause in bad:
+            ledger.enter_failed(index, cause)
+        yield f"{len(bad)} blocks were damaged since they were written; they are computed again"
+
+
+def find_damaged(
+    plan: SegmentPlan, output: OutputImage, content: LedgerContent, order: Sequence[Shape]
+) -> list[tuple[Shape, str]]:
+    """Return which blocks that were done are not what was written any more, and why."""
+    bad = []
+    for index in order:
+        entry = content.done[index]
+        try:
+            found = output.checksums(plan.grid.block(index, plan.region).write)
+        except StorageError as error:
+            bad.append((index, str(error)))
+            continue
+        if found != (entry.labels, entry.probabilities):
+            bad.append((index, "what is stored has another checksum than what was written"))
+    return bad
+
+
+def settled_facts(run: str, normalization: Any) -> dict[str, Any]:
+    """Return what later runs of a job take from its first one."""
+    return {RUN: run, "normalization": normalization.model_dump(mode="json")}
