@@ -52,6 +52,26 @@ class Backend:
         return str(self.device)
 
     @property
+    def name(self) -> str:
+        """Device without its number: GPUs of one kind have one name."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return self.device.type
+
+    @property
+    def total_memory(self) -> int:
+        """Bytes of memory that the device has in all; 0 = unknown."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.get_device_properties(self.device).total_memory)
+        if self.device.type == "mps":
+            return int(torch.mps.recommended_max_memory())
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, OSError, ValueError):
+            # Windows has no sysconf.
+            return 0
+
+    @property
     def default_tile_edge(self) -> int:
         """Write-box edge when the user gives none, in pixels."""
         return default_tile_edge(self.device.type)

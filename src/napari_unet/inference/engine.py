@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from napari_unet.core.events import BlockDone, BlockFailed, Paused, TileDone
-from napari_unet.errors import InputError, NonFiniteError
+from napari_unet.core.events import BlockDone, BlockFailed, Paused, TileDone, Warned
+from napari_unet.errors import InputError
+from napari_unet.inference.fitting import fitted_results
 from napari_unet.inference.patience import patiently
 from napari_unet.inference.queue import BlockQueue
 from napari_unet.inference.tile_input import TileInput, TileRun, read_tile
@@ -28,9 +29,6 @@ from napari_unet.inference.writer import BlockFault, BlockWriter, TileResult
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-
-    import numpy as np
-    import numpy.typing as npt
 
     from napari_unet.core.boxes import Box
     from napari_unet.inference.control import JobControl
@@ -58,20 +56,21 @@ class Tally:
 
 def run_tiles(
     run: TileRun, predictor: Predictor, control: JobControl, tally: Tally
-) -> Generator[TileDone | BlockDone | BlockFailed | Paused]:
+) -> Generator[TileDone | BlockDone | BlockFailed | Paused | Warned]:
     """Segment a region, yielding an event for every tile and block that is finished.
 
     Closing the generator, or ``control.stop()``, ends it at the next tile,
     ``control.wind_down()`` after the blocks that were begun; what is computed by then is written. A
     block whose part of the image is damaged, or to which the network answers with NaN, fails alone:
-    nothing of it is taken for a result, and the others go on.
+    nothing of it is taken for a result, and the others go on. Where the device has not enough
+    memory, less is computed at once from then on (`napari_unet.inference.fitting`).
 
     Parameters
     ----------
     run : TileRun
         What to compute and where it goes.
     predictor : Predictor
-        The network on its device.
+        The network on its device; in the end its `batch_size` and `largest_tile` are what fits.
     control : JobControl
         Stop, pause and viewport.
     tally : Tally
@@ -79,7 +78,7 @@ def run_tiles(
 
     Yields
     ------
-    TileDone, BlockDone, BlockFailed, Paused
+    TileDone, BlockDone, BlockFailed, Paused, Warned
         In the order in which things happen.
 
     Raises
@@ -94,9 +93,12 @@ def run_tiles(
             yield from _pauses(control)
             if control.stopped:
                 break
-            for result in _results(run, predictor, batch):
-                tally.nonfinite += result.nonfinite if isinstance(result, TileResult) else 0
-                writer.put(result)
+            for answer in _answers(run, predictor, batch):
+                if isinstance(answer, Warned):
+                    yield answer
+                    continue
+                tally.nonfinite += answer.nonfinite if isinstance(answer, TileResult) else 0
+                writer.put(answer)
             yield from _count(writer.finished(), tally)
         writer.close()
         yield from _count(writer.finished(), tally)
@@ -105,44 +107,14 @@ def run_tiles(
         writer.close()
 
 
-def _results(
+def _answers(
     run: TileRun, predictor: Predictor, batch: list[TileInput] | BlockFault
-) -> Iterator[TileResult | BlockFault]:
-    """Yield what the network says of tiles of one shape."""
+) -> Iterator[TileResult | BlockFault | Warned]:
+    """Yield what becomes of tiles of one shape."""
     if isinstance(batch, BlockFault):
         yield batch
-        return
-    try:
-        answers = predictor(
-            [item.image for item in batch],
-            [item.tile.crop for item in batch],
-            probabilities=run.probabilities,
-        )
-    except NonFiniteError as error:
-        if len(batch) == 1:
-            yield BlockFault(batch[0].block, str(error))
-            return
-        # Only one of them may be at fault.
-        for item in batch:
-            yield from _results(run, predictor, [item])
-        return
-    for item, answer in zip(batch, answers, strict=True):
-        yield _tile_result(run, item, *answer)
-
-
-def _tile_result(
-    run: TileRun,
-    item: TileInput,
-    labels: npt.NDArray[np.uint8],
-    probabilities: npt.NDArray[np.float32] | None,
-) -> TileResult:
-    """Return what the network says of a tile's write box, on the image's own grid."""
-    resampling, box = run.grid.resampling, item.tile.write
-    if resampling is not None:
-        labels = resampling.labels(labels, box)
-        if probabilities is not None:
-            probabilities = resampling.probabilities(probabilities, box)
-    return TileResult(item.block, box, labels, probabilities, item.nonfinite)
+    else:
+        yield from fitted_results(run, predictor, batch)
 
 
 def _pauses(control: JobControl) -> Iterator[Paused]:

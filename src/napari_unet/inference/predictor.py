@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor, nn
 
-    from napari_unet.core.boxes import Box
+    from napari_unet.core.boxes import Box, Shape
     from napari_unet.core.job import Average
     from napari_unet.core.receptive import NetGeometry
     from napari_unet.inference.device import Backend
 
+ALLOCATION_FAILED = ("allocate memory", "ALLOC_FAILED", "out of memory")
+"""What errors say that mean too little memory: of the CPU allocator, cuDNN and cuBLAS, Metal."""
 
 VERSIONS: dict[Average, tuple[tuple[int, bool], ...]] = {
     "none": ((0, False),),
@@ -54,6 +56,14 @@ class Predictor:
         kernels for other batch sizes and then the last digits differ.
     average : {"none", "mirror", "rotate", "d4"}
         Versions of the input whose probabilities are averaged.
+
+    Attributes
+    ----------
+    batch_size : int
+        As given, until `inference.fitting` finds that the device has not enough memory for it.
+    largest_tile : tuple of int or None
+        Edges of the largest write box that the device has memory for, (z, y, x) in voxels of the
+        image; None = none was too large yet.
     """
 
     def __init__(
@@ -69,6 +79,14 @@ class Predictor:
         self._backend = backend
         self._versions = VERSIONS[average]
         self.batch_size = batch_size
+        self.largest_tile: Shape | None = None
+
+    def release_memory(self) -> None:
+        """Give back what the device's allocator keeps for later; call it after running out."""
+        if self._backend.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self._backend.device.type == "mps":
+            torch.mps.empty_cache()
 
     def __call__(
         self,
@@ -103,6 +121,26 @@ class Predictor:
         BackendError
             If it fails in another way.
         """
+        try:
+            return self._answers(images, crops, probabilities=probabilities)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise self._out_of_memory(images) from error
+        except BackendError:
+            raise
+        except RuntimeError as error:
+            # The CPU allocator, Metal and NVIDIA's libraries have no exception class of their own.
+            if any(words in str(error) for words in ALLOCATION_FAILED):
+                raise self._out_of_memory(images) from error
+            raise BackendError(f"the network failed on {self._backend.label}: {error}") from error
+
+    def _answers(
+        self,
+        images: Sequence[npt.NDArray[np.float32]],
+        crops: Sequence[Box],
+        *,
+        probabilities: bool,
+    ) -> list[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32] | None]]:
+        """Return what `__call__` does, with the errors of the library."""
         batch = np.stack([slices_as_channels(image) for image in images])
         missing = self.batch_size - len(batch)
         if missing > 0:
@@ -140,22 +178,14 @@ class Predictor:
         device = self._backend.device
         reduced = AUTOCAST.get(self._backend.precision)
         context = nullcontext() if reduced is None else torch.autocast(device.type, dtype=reduced)
-        try:
-            with torch.inference_mode(), context:
-                tensor = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
-                logits: Tensor = self._net(tensor).float()
-                if logits.shape[-2:] == tensor.shape[-2:]:
-                    top, left = self._halo
-                    height, width = tensor.shape[-2:]
-                    logits = logits[..., top : height - top, left : width - left]
-                finite = bool(torch.isfinite(logits).all())
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            raise self._out_of_memory(batch.shape) from error
-        except RuntimeError as error:
-            # The CPU allocator has no exception class of its own.
-            if "allocate memory" in str(error):
-                raise self._out_of_memory(batch.shape) from error
-            raise BackendError(f"the network failed on {self._backend.label}: {error}") from error
+        with torch.inference_mode(), context:
+            tensor = torch.from_numpy(batch).to(device, memory_format=torch.channels_last)
+            logits: Tensor = self._net(tensor).float()
+            if logits.shape[-2:] == tensor.shape[-2:]:
+                top, left = self._halo
+                height, width = tensor.shape[-2:]
+                logits = logits[..., top : height - top, left : width - left]
+            finite = bool(torch.isfinite(logits).all())
         if not finite:
             raise NonFiniteError(
                 "the network answered with NaN or infinity; with --precision fp16 try bf16 or "
@@ -163,8 +193,10 @@ class Predictor:
             )
         return logits
 
-    def _out_of_memory(self, shape: tuple[int, ...]) -> OutOfMemoryError:
+    def _out_of_memory(self, images: Sequence[npt.NDArray[np.float32]]) -> OutOfMemoryError:
+        height, width = images[0].shape[-2:]
         return OutOfMemoryError(
-            f"out of memory on {self._backend.label} with {shape[0]} tiles of "
-            f"{shape[-2]} x {shape[-1]} pixels; choose a smaller --batch-size or --tile-size"
+            f"out of memory on {self._backend.label} with {self.batch_size} "
+            f"input{'s' * (self.batch_size > 1)} of "
+            f"{height} x {width} pixels at once; choose a smaller --batch-size or --tile-size"
         )

@@ -61,8 +61,14 @@ class BlockFault:
     cause: str
 
 
-class _BlockBuffer:
-    """A block that is being put together."""
+class BlockBuffer:
+    """A block that is being put together: it begins with the box of its first tile's block.
+
+    Parameters
+    ----------
+    result : TileResult
+        Says which block, and whether there are probabilities; it is not yet added.
+    """
 
     def __init__(self, result: TileResult) -> None:
         self.block = result.block
@@ -77,6 +83,7 @@ class _BlockBuffer:
             self.probabilities = np.zeros((classes, *self.box.shape), np.float32)
 
     def add(self, result: TileResult) -> None:
+        """Put a tile of the block where it belongs."""
         inside = result.box.relative_to(self.box.start).slices
         self.labels[inside] = result.labels
         if self.probabilities is not None and result.probabilities is not None:
@@ -106,7 +113,7 @@ class BlockWriter:
         self._journal = journal
         self._waiting: queue.Queue[TileResult | BlockFault | None] = queue.Queue(depth)
         self._finished: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self._blocks: dict[tuple[int, ...], _BlockBuffer] = {}
+        self._blocks: dict[tuple[int, ...], BlockBuffer] = {}
         self._failed_blocks: set[tuple[int, ...]] = set()
         self._error: BaseException | None = None
         self._failed = False
@@ -171,7 +178,7 @@ class BlockWriter:
             return
         buffer = self._blocks.get(index)
         if buffer is None:
-            buffer = self._blocks[index] = _BlockBuffer(result)
+            buffer = self._blocks[index] = BlockBuffer(result)
         buffer.add(result)
         at_once = buffer.missing > 0 and self._covers_whole_objects(result)
         if at_once:
@@ -186,7 +193,7 @@ class BlockWriter:
         if buffer.missing == 0:
             self._finished.put(buffer.box)
 
-    def _complete(self, buffer: _BlockBuffer, last: TileResult) -> None:
+    def _complete(self, buffer: BlockBuffer, last: TileResult) -> None:
         """Store what the tiles of a block have not stored themselves."""
         others = buffer.box.size - buffer.stored
         if others == last.box.size:
