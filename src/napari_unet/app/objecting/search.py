@@ -179,13 +179,14 @@ def _merged(
     if not plan.uses_probabilities:
         return
     grid = BlockGrid(plan.grid.shape, plan.grid.block_shape, ((0, 1),) * 3)
-    edges = RegionEdges.total(())
+    parts: list[RegionEdges] = []
     for block in range(grid.count):
         wide = grid.extended(block)
         pieces = np.asarray(found.labels[wide.slices])
         chance = segmentation.chance(plan.boundary or 0, wide)
-        edges += region_edges(pieces, chance, inner=grid.box(block).shape)
+        parts.append(region_edges(pieces, chance, inner=grid.box(block).shape))
         yield block + 1, grid.count
+    edges = RegionEdges.total(parts)
     joined = np.stack(agglomerate(edges, plan.rules.watershed.merge), axis=1)
     pairs.append(joined.astype(np.int64))
 
