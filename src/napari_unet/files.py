@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 REPLACE_TRIES = 10
 """Attempts of a rename that Windows denies because a scanner or indexer holds the target open."""
+
+MAX_JSON_BYTES = 4 * 2**20
+"""Longest JSON file that is read; in memory it takes up to twenty times its length."""
 
 _DENIED = (5, 32)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
 _FIRST_DELAY_S = 0.01
@@ -121,12 +125,36 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     OSError
         If the file cannot be read.
     ValueError
-        If it is not JSON in UTF-8.
+        If it is not JSON in UTF-8, is no regular file, or is longer than `MAX_JSON_BYTES`.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(read_bounded(path, MAX_JSON_BYTES))
     except RecursionError as error:
         raise ValueError(f"{os.fspath(path)}: JSON is nested too deeply") from error
+
+
+def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return all bytes of a regular file that has at most `max_bytes`.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is a folder, pipe or device, or is longer; at most one byte more is then read.
+    """
+    with open(path, "rb", opener=open_without_waiting) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            raise ValueError(f"{os.fspath(path)}: it is no regular file")
+        data = stream.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"{os.fspath(path)}: it is longer than {max_bytes:,} bytes")
+    return data
+
+
+def open_without_waiting(path: str, flags: int) -> int:
+    """Return a descriptor; an `opener` of `open` for which a pipe without a writer is no trap."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def retry_denied(action: Callable[[], object]) -> None:

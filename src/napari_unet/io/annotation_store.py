@@ -35,6 +35,8 @@ from napari_unet.errors import (
 )
 from napari_unet.io.damage import check_decoded_size, describe, input_errors
 from napari_unet.io.zarr_chunks import StoredChunks
+from napari_unet.io.zarr_codecs import guarded
+from napari_unet.io.zarr_open import BoundedStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -94,6 +96,7 @@ class AnnotationStore:
         self.classes = classes
         # Whatever zarr's own settings say: the names of the chunks are the annotated blocks.
         self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": False})
+        self._reading = guarded(array, str(path))
         self._chunks = StoredChunks(array)
         self._empty = Annotation(self.shape, self.class_names, block_shape=self.block_shape)
 
@@ -144,7 +147,7 @@ class AnnotationStore:
             raise InputError(f"{self.path}: {box} leaves the image, whose shape is {self.shape}")
         self._chunks.check(box.slices)
         with input_errors(f"{self.path}: the labels of {box} cannot be decoded", _CHUNK_REMEDY):
-            return np.asarray(self._array[box.slices], dtype=np.uint8)
+            return np.asarray(self._reading[box.slices], dtype=np.uint8)
 
     def load(self) -> Annotation:
         """Return everything stored, as an annotation with the same blocks.
@@ -292,7 +295,7 @@ def open_annotation_store(path: str | os.PathLike[str]) -> AnnotationStore:
     if not where.is_dir():
         raise InputError(f"{where}: there is no stored annotation; check the path")
     with input_errors(f"{where}: this is no stored annotation", "check the path"):
-        array = zarr.open_array(LocalStore(where), mode="r+")
+        array = zarr.open_array(BoundedStore(where), mode="r+")
         found: Any = array.attrs[_KEY]
     try:
         attributes = StoreAttributes.parse(found, source=str(where))

@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.core.axes import AXIS_NAMES, VoxelSize
 from napari_unet.errors import InputError
+from napari_unet.io.damage import describe
 from napari_unet.io.units import common_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+MAX_LEVELS = 64
+"""Resolutions of an image; each halves it, and no image has 2 to the power of 64 voxels."""
+
+_MISREADINGS = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+)
 _REMEDY = "correct the metadata, or give the path of one of its arrays with --axes"
 
 
@@ -112,12 +119,21 @@ def parse_multiscale(attributes: Mapping[str, Any], what: str) -> Multiscale | N
         first = multiscales[0]
         axes, units = _parse_axes(first)
         shared = _transforms(first.get("coordinateTransformations"), len(axes))
+        if len(first["datasets"]) > MAX_LEVELS:
+            raise ValueError(f"{len(first['datasets'])} datasets")
         datasets = tuple(_parse_dataset(entry, len(axes), shared) for entry in first["datasets"])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+    ) as e:
         raise InputError(
-            f"{what}: the OME-Zarr metadata 'multiscales' cannot be understood "
-            f"({type(error).__name__}: {error}); {_REMEDY}"
-        ) from error
+            f"{what}: the OME-Zarr metadata 'multiscales' cannot be understood ({describe(e)}); "
+            f"{_REMEDY}"
+        ) from e
     if not datasets:
         raise InputError(f"{what}: the OME-Zarr metadata name no dataset; {_REMEDY}")
     return Multiscale(axes, units, datasets)

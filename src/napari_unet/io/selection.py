@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_unet.core.boxes import Box, Shape
+
+
+MAX_VOXELS = 2**62
+"""Voxels of an array; more cannot be counted by the libraries, and claim to be no real image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +135,17 @@ def plan_layout(
     AxesError
         If axes, channel or time are ambiguous or do not fit; names the option that settles it.
     InputError
-        If the array has no voxel.
+        If the array has no voxel, or more than can be counted.
     """
     shape = tuple(int(n) for n in shape)
     axes = _choose_axes(shape, known_axes, selection, name)
-    if 0 in shape:
+    if min(shape) < 1:
         raise InputError(f"{name}: the image has the shape {shape}, so it holds no voxel")
+    if math.prod(shape) > MAX_VOXELS:
+        raise InputError(
+            f"{name}: the image claims the shape {shape}, more voxels than can be counted; its "
+            "metadata are damaged, correct them"
+        )
     size = dict(zip(axes, shape, strict=True))
     channel = selection.channel
     # The samples of a pixel lie together in color images, and in no other kind that we read.

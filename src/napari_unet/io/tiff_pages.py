@@ -16,6 +16,7 @@ import numpy as np
 from napari_unet.errors import InputError
 from napari_unet.io.cache import PieceCache
 from napari_unet.io.damage import check_decoded_size, input_errors
+from napari_unet.io.tiff_limits import check_embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -247,6 +248,7 @@ class TiffPages:
             return np.zeros(self._edges, self.dtype)
         check_decoded_size(count, what)
         data = bytes(self._file.read_bytes(offset, count))
+        check_embedded(int(self._key.compression), data, self._edges, what)
         with input_errors(f"{what} cannot be decoded", REMEDY):
             with self._lock:
                 tables = self._page(number).jpegtables

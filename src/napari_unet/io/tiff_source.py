@@ -14,6 +14,7 @@ from napari_unet.io.damage import input_errors
 from napari_unet.io.raw_file import RawFile
 from napari_unet.io.selection import plan_layout
 from napari_unet.io.stored_image import ImageFacts, StoredImage, check_level
+from napari_unet.io.tiff_limits import check_claims
 from napari_unet.io.tiff_metadata import known_axes, tiff_levels
 from napari_unet.io.tiff_pages import REMEDY, TiffPages
 
@@ -114,6 +115,7 @@ def _opened(path: Path) -> Iterator[tuple[RawFile, TiffFile, list[TiffPageSeries
         with _logged_errors(path):
             # Other files that an OME-TIFF names are not followed: they may lie anywhere.
             tif = stack.enter_context(closing(TiffFile(path, _multifile=False)))
+            check_claims(tif, path)
             yield file, tif, _choose_series(path, tif)
         stack.pop_all()
 

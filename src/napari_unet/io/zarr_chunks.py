@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import stat
 from pathlib import Path
@@ -34,6 +35,7 @@ HASHED_BYTES = 1 << 20
 """Bytes of a stored object that go into a hash; shards may be huge."""
 
 _KEPT_TABLES = 64
+_SPARE_BYTES = 2**20  # what compression may add to a chunk, and a shard's index and checksums
 _ABSENT = 2**64 - 1  # offset and length of an inner chunk that a shard does not hold
 
 Position = tuple[int, ...]
@@ -57,6 +59,8 @@ class StoredChunks:
         )
         objects = array.shards or array.chunks
         self._per_object = tuple(n // e for n, e in zip(objects, self.edges, strict=True))
+        self._max_stored = 2 * math.prod(objects) * array.dtype.itemsize + _SPARE_BYTES
+        self._max_stored += 16 * math.prod(self._per_object)
         store = array.store
         self._folder = Path(store.root) / array.path if isinstance(store, LocalStore) else None
         self._index_bytes = _shard_index_bytes(array, self._per_object)
@@ -157,6 +161,12 @@ class StoredChunks:
             raise InputError(
                 f"{path}: the chunk is damaged: it is {kind}; restore it from a copy, or delete "
                 "it to read it as fill"
+            )
+        if status.st_size > self._max_stored:
+            raise InputError(
+                f"{path}: the chunk is damaged: it has {status.st_size:,} bytes, but a chunk of "
+                f"this array needs at most {self._max_stored:,}; restore it from a copy, or delete it to "
+                "read it as fill"
             )
         return True
 

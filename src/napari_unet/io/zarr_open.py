@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from zarr.storage import LocalStore
 from napari_unet.core.arrays import PyramidLevel
 from napari_unet.core.axes import AXIS_NAMES, VoxelSize
 from napari_unet.errors import AxesError, InputError
+from napari_unet.files import MAX_JSON_BYTES
 from napari_unet.io.damage import input_errors
 from napari_unet.io.ome_documents import read_group
 from napari_unet.io.ome_metadata import Multiscale, ome_attributes, parse_multiscale
@@ -22,6 +25,9 @@ from napari_unet.io.zarr_source import ZarrSource
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
 MAX_SEARCH_DEPTH = 4
 """Groups inside groups that are searched for the one image of a plain group."""
 
@@ -29,7 +35,29 @@ MAX_CANDIDATES = 20
 """Images of a group after which the search for more ends."""
 
 _MARKERS = ("zarr.json", ".zarray", ".zgroup")
+_METADATA = (*_MARKERS, ".zattrs", ".zmetadata")
 _REMEDY = "check that it is a complete zarr array or group"
+
+
+class BoundedStore(LocalStore):
+    """A folder whose metadata are read only if they are files of a sensible size."""
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Return what is stored under a key; see `zarr.storage.LocalStore.get`.
+
+        Raises
+        ------
+        InputError
+            If it is metadata and not a regular file, or larger than `MAX_JSON_BYTES`.
+        """
+        if key.rpartition("/")[2] in _METADATA:
+            _check_metadata(Path(self.root) / key)
+        return await super().get(key, prototype, byte_range)
 
 
 def is_zarr(path: Path) -> bool:
@@ -48,7 +76,7 @@ def open_zarr(path: Path, selection: Selection) -> ZarrSource:
         If nothing there is an image, several are, or the metadata are damaged.
     """
     with input_errors(f"{path}: this zarr cannot be opened", _REMEDY):
-        node = zarr.open(LocalStore(path, read_only=True), mode="r", use_consolidated=False)
+        node = zarr.open(BoundedStore(path, read_only=True), mode="r", use_consolidated=False)
         if isinstance(node, zarr.Group):
             return _open_group(node, path, selection)
         return wrap_zarr_array(node, selection, name=_image_name(path), voxel_size=VoxelSize())
@@ -77,6 +105,18 @@ def wrap_zarr_array(
     store = array.store
     path = str(Path(store.root) / array.path) if isinstance(store, LocalStore) else None
     return ZarrSource(ImageFacts(name, path, layout, array.dtype, (level,)), array)
+
+
+def _check_metadata(path: Path) -> None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return  # the store says what is wrong, or that nothing is there
+    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_JSON_BYTES:
+        raise InputError(
+            f"{path}: these metadata are no file, or have {status.st_size:,} bytes; at most "
+            f"{MAX_JSON_BYTES:,} are read; {_REMEDY}"
+        )
 
 
 def _open_group(group: zarr.Group, path: Path, selection: Selection) -> ZarrSource:

@@ -16,6 +16,7 @@ from napari_unet.io.damage import check_decoded_size, input_errors
 from napari_unet.io.sampling import spread_boxes
 from napari_unet.io.stored_image import ImageFacts, StoredImage
 from napari_unet.io.zarr_chunks import StoredChunks
+from napari_unet.io.zarr_codecs import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,12 +52,12 @@ class ZarrSource(StoredImage):
     Raises
     ------
     InputError
-        If its chunks are too large to decode.
+        If its chunks are too large to decode, or encoded in a way that is not safe to decode.
     """
 
     def __init__(self, facts: ImageFacts, array: zarr.Array[Any]) -> None:
         super().__init__(facts)
-        self._array: zarr.Array[Any] = array
+        self._array: zarr.Array[Any] = guarded(array, self._where)
         self._stored = StoredChunks(array)
         nbytes = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
         check_decoded_size(nbytes, f"{self._where}: a chunk {array.chunks}")

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from napari_unet.core.header import SCHEMA_VERSION, ModelHeader
 from napari_unet.errors import ConfigError, ModelFileError
+from napari_unet.files import open_without_waiting
 from napari_unet.model.strict_json import excerpt, parse_strict_json
 
 if TYPE_CHECKING:
@@ -231,16 +232,11 @@ def refuse(path: str | os.PathLike[str], reason: str) -> NoReturn:
     raise ModelFileError(f"model file {os.fspath(path)!r}: {reason}")
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    # A FIFO without a writer would block for ever.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 @contextmanager
 def _open(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, int]]:
     """Give a stream of a regular file, and its size."""
     try:
-        stream = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115  # closed below
+        stream = open(path, "rb", opener=open_without_waiting)  # noqa: SIM115  # closed below
     except FileNotFoundError:
         refuse(path, "there is no such file; check the path, or see `napari-unet models list`")
     except IsADirectoryError:
