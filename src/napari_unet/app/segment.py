@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.app.device_memory import first_tile_edge
 from napari_unet.app.models import DEFAULT_MODEL, find_model
 from napari_unet.app.objects import run_objects
 from napari_unet.app.plan import plan_segment, selection_of
@@ -16,6 +17,7 @@ from napari_unet.app.segmenting.run import (
     run_segmentation,
     tile_run,
 )
+from napari_unet.app.segmenting.shards import run_shard
 from napari_unet.core.events import AlreadyDone, Finished
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.objects_events import ObjectsCancelled, ObjectsFound
@@ -84,7 +86,7 @@ def segment(
     )
     with closing(source):
         backend = open_backend(job)
-        plan = plan_segment(job, backend.default_tile_edge, source)
+        plan = plan_segment(job, first_tile_edge(job, backend)[0], source)
         sink, tally = MemorySink(source.shape), Tally()
         tiles = tile_run(plan, sink, measured_normalization(plan))
         for _ in run_tiles(tiles, make_predictor(plan, backend), JobControl(), tally):
@@ -113,9 +115,9 @@ def run_job(
     Yields
     ------
     JobEvent or ObjectsEvent
-        Ends with `Finished`, `Cancelled` or `AlreadyDone`. With the output kind "instances" the
-        events of `napari_unet.app.objects.run_objects` come before that, or it ends with
-        `ObjectsCancelled`.
+        Ends with `Finished`, `Cancelled` or `AlreadyDone`; of a shard with `ShardDone`. With the
+        output kind "instances" the events of `napari_unet.app.objects.run_objects` come before
+        that, or it ends with `ObjectsCancelled`.
 
     Raises
     ------
@@ -124,6 +126,10 @@ def run_job(
         damaged, everything else is computed first.
     """
     control = control or JobControl()
+    if job.shard is not None:
+        # Objects are found when all shards are there.
+        yield from run_shard(job, control)
+        return
     if job.output_kind == "classes":
         yield from run_segmentation(job, control)
         return
@@ -134,7 +140,7 @@ def run_job(
                 yield event
             last = event
     if isinstance(last, Finished | AlreadyDone):
-        yield from _find_objects(job, last, control)
+        yield from find_objects_of(job, last, control)
 
 
 def objects_job_of(job: SegmentJob, name: str) -> ObjectsJob:
@@ -142,7 +148,7 @@ def objects_job_of(job: SegmentJob, name: str) -> ObjectsJob:
     return ObjectsJob(output=job.output, source=name, overwrite=job.overwrite)
 
 
-def _find_objects(
+def find_objects_of(
     job: SegmentJob, segmented: Finished | AlreadyDone, control: JobControl
 ) -> Generator[JobEvent | ObjectsEvent]:
     """Find the objects of what was just segmented, then say what ends the job."""

@@ -92,6 +92,14 @@ def segment(
     shards: Annotated[
         bool | None, typer.Option("--shards", help="One file per block instead of per chunk.")
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="i/N",
+            help="Compute one of N equal parts of the blocks, beside processes that compute the "
+            "others; then run `finish`.",
+        ),
+    ] = None,
     require_complete: Annotated[
         bool | None,
         typer.Option(
@@ -221,12 +229,18 @@ def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
         objects = _foreseen(plan)
         if progress == "json":
             known = {"input": job.input, "tile": width} | dataclasses.asdict(cost)
-            more = {} if objects is None else {"objects": dataclasses.asdict(objects)}
+            more: dict[str, Any] = (
+                {} if objects is None else {"objects": dataclasses.asdict(objects)}
+            )
+            if job.shard is not None:
+                more["shard_blocks"] = _shard_blocks(job.shard, cost.blocks)
             print(json.dumps(known | more))
             continue
         print(f"{job.input} with {target}")
         print(f"  tiles   {cost.tiles} with a write box of {height} x {width} pixels")
         print(f"  blocks  {cost.blocks}; {cost.pixels / 1e6:.2f} Mpx to write")
+        if job.shard is not None:
+            print(f"  shard   {job.shard}: {_shard_blocks(job.shard, cost.blocks)} of these blocks")
         print(f"  reading {cost.redundancy:.2f} pixels per pixel written")
         print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
         print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB")
@@ -239,6 +253,12 @@ def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
         for note in plan.notes:
             print(f"  note    {note}")
     return _overall(codes, len(jobs))
+
+
+def _shard_blocks(shard: str, blocks: int) -> int:
+    from napari_unet.app.segmenting.shard_files import Shard
+
+    return len(Shard.parse(shard).blocks(blocks))
 
 
 def _foreseen(plan: SegmentPlan) -> ObjectsEstimate | None:

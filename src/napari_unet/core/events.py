@@ -28,13 +28,15 @@ Stage = Literal[
     "searching",
     "joining",
     "numbering",
+    "checking",
     "pyramid",
     "exporting",
     "finishing",
 ]
 """What a job is doing; in this order.
 
-A segmentation segments, a training splits and judges, objects are searched, joined and numbered.
+A segmentation segments, a training splits and judges, objects are searched, joined and numbered, a
+verification checks.
 """
 
 
@@ -175,6 +177,32 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class ShardDone:
+    """One shard of a job is done; the output is complete when all are, and were put together.
+
+    Parameters
+    ----------
+    output, name : str
+        Path of the OME-Zarr group, and the label image's name in it.
+    shard : str
+        Which one, "i/N".
+    blocks : int
+        Blocks of the shard, all of them done.
+    seconds : float
+        Time that this run of it took.
+    pixels : int
+        Pixels that this run of it has computed.
+    """
+
+    output: str
+    name: str
+    shard: str
+    blocks: int
+    seconds: float
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The job was stopped; the output says that it is incomplete."""
 
@@ -203,6 +231,7 @@ JobEvent: TypeAlias = (
     | Paused
     | AlreadyDone
     | Finished
+    | ShardDone
     | Cancelled
     | Failed
 )

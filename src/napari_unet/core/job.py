@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from napari_unet.core.resampling import MAX_FACTOR, MIN_FACTOR
 from napari_unet.core.settings import Settings, matching
@@ -43,6 +43,10 @@ def _checked_rescale(value: object) -> object:
 
 
 Rescale = Annotated[Literal["auto", "off"] | float, BeforeValidator(_checked_rescale)]
+
+ShardName = Annotated[
+    str, matching(r"[1-9]\d{0,8}/[1-9]\d{0,8}", "i/N, such as 1/4 for the first of four")
+]
 
 DEFAULT_BLOCK_EDGE = 1024
 """Edge of a block in y and x: 1 MB of labels, a few seconds of work on a laptop's CPU."""
@@ -102,6 +106,9 @@ class SegmentJob(Settings):
         `napari-unet objects` finds them when nothing else is said.
     shards : bool
         Store one file per block instead of one per chunk, where the count of files would hurt.
+    shard : str or None
+        "i/N": compute only the i-th of N equal parts of the blocks, beside processes that
+        compute the others; `napari-unet finish` then completes the output. None = all blocks.
     require_complete : bool
         Refuse an image with chunks that were never written, instead of reading its fill value.
     overwrite : bool
@@ -133,9 +140,24 @@ class SegmentJob(Settings):
     probability_type: ProbabilityType | None = None
     output_kind: OutputKind = "classes"
     shards: bool = False
+    shard: ShardName | None = None
     require_complete: bool = False
     overwrite: bool = False
     ome_version: OmeVersion = "0.5"
+
+    @model_validator(mode="after")
+    def _check_shard(self) -> SegmentJob:
+        if self.shard is None:
+            return self
+        number, shards = map(int, self.shard.split("/"))
+        if number > shards:
+            raise ValueError(f"there is no shard {self.shard}; the last one is {shards}/{shards}")
+        if self.overwrite:
+            raise ValueError(
+                "with overwrite each shard would delete what the others made; delete the old "
+                "output first, or give another name"
+            )
+        return self
 
     @property
     def stored_probabilities(self) -> ProbabilityType | None:

@@ -206,7 +206,7 @@ class _Reader:
 
     def _tiles(self) -> Iterator[TileInput | BlockFault]:
         run = self._run
-        blocks = BlockQueue(run.grid, run.region, self._control.viewport, run.done)
+        blocks = BlockQueue(run.grid, run.region, self._control.viewport, run.done, run.share)
         while not self._control.ending:
             blocks.look_at(self._control.viewport)
             block = blocks.pop()

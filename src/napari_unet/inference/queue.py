@@ -31,6 +31,8 @@ class BlockQueue:
         What the user is looking at.
     done : collection of tuple of int
         Indices of blocks that are left out.
+    share : range or None
+        Numbers of the blocks, in C order, that are taken; None = all.
     """
 
     def __init__(
@@ -39,13 +41,14 @@ class BlockQueue:
         region: Box,
         viewport: Box | None = None,
         done: Collection[Shape] = (),
+        share: range | None = None,
     ) -> None:
         self._grid = grid
         self._region = region
         self._ranges = grid.block_ranges(region)
         self._lock = threading.Lock()
         self._viewport = viewport
-        self._pending = self._sorted(self._all_but(done))
+        self._pending = self._sorted(self._all_but(done, share))
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -75,16 +78,17 @@ class BlockQueue:
             tiles.sort(key=lambda tile: _nearness(tile.write.distance_to(viewport)))
         return tiles
 
-    def _all_but(self, done: Collection[Shape]) -> npt.NDArray[np.intp]:
-        """Return the numbers of the region's blocks that are not done."""
-        numbers = np.arange(self._grid.count_blocks(self._region))
+    def _all_but(self, done: Collection[Shape], share: range | None) -> npt.NDArray[np.intp]:
+        """Return the numbers of the blocks that are not done."""
+        wanted = range(self._grid.count_blocks(self._region)) if share is None else share
+        numbers = np.arange(wanted.start, wanted.stop)
         if not done:
             return numbers
         starts = np.array([r.start for r in self._ranges])
         counts = np.array([len(r) for r in self._ranges])
         offsets = np.array(list(done)) - starts
         inside = offsets[((offsets >= 0) & (offsets < counts)).all(axis=1)]
-        return np.delete(numbers, np.ravel_multi_index(tuple(inside.T), tuple(counts)))
+        return np.setdiff1d(numbers, np.ravel_multi_index(tuple(inside.T), tuple(counts)))
 
     def _sorted(self, pending: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
         if self._viewport is None:

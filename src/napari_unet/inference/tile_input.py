@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class TileRun:
     """What to compute: the arguments of `run_tiles` that stay the same all along.
 
-    `done` holds the indices of blocks that are not computed again.
+    `done` holds the indices of blocks that are not computed again. `share` holds the numbers in C
+    order of those that are; None = all.
     """
 
     source: ImageSource
@@ -34,6 +35,7 @@ class TileRun:
     probabilities: bool
     done: frozenset[Shape] = frozenset()
     journal: BlockJournal | None = None
+    share: range | None = None
 
 
 @dataclass(frozen=True, slots=True)

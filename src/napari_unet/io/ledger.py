@@ -171,8 +171,20 @@ class Ledger:
         self.content = read_ledger(self.path)
         return self.content
 
-    def begin(self, fingerprint: Mapping[str, Any], settled: Mapping[str, Any]) -> LedgerContent:
+    def begin(
+        self,
+        fingerprint: Mapping[str, Any],
+        settled: Mapping[str, Any],
+        done: Mapping[Shape, BlockEntry] | None = None,
+    ) -> LedgerContent:
         """Start anew: whatever it says now is forgotten.
+
+        Parameters
+        ----------
+        fingerprint, settled : mapping
+            See `LedgerContent`.
+        done : mapping or None
+            Blocks that are done already; their data is durable.
 
         Raises
         ------
@@ -185,12 +197,15 @@ class Ledger:
             "fingerprint": dict(fingerprint),
             "settled": dict(settled),
         }
-        line = _format(header)
+        entries = [_done_values(block, entry) for block, entry in (done or {}).items()]
+        lines = b"".join(_format(values) for values in (header, *entries))
         with storage_errors(f"{self.path}: the ledger cannot be begun"):
             # Whole or not there: a header is never torn.
-            write_atomically(self.path, line)
+            write_atomically(self.path, lines)
         self.content = _header(header, self.path)
-        self.content.good_bytes = len(line)
+        for values in entries:
+            _enter(self.content, values)
+        self.content.good_bytes = len(lines)
         return self.content
 
     def enter_run(self, started: str, **how: Any) -> None:
@@ -222,14 +237,7 @@ class Ledger:
         StorageError
             If the disk refuses; the block is then not done.
         """
-        values = {
-            "line": "done",
-            "block": list(block),
-            "labels": entry.labels,
-            "probabilities": entry.probabilities,
-            "nonfinite": entry.nonfinite,
-        }
-        self._append(values)
+        self._append(_done_values(block, entry))
 
     def enter_failed(self, block: Shape, cause: str) -> None:
         """Say that a block could not be computed, or is not done any more, and why.
@@ -281,6 +289,16 @@ class Ledger:
             os.ftruncate(self._descriptor, assured)
             os.lseek(self._descriptor, 0, os.SEEK_END)
             raise
+
+
+def _done_values(block: Shape, entry: BlockEntry) -> dict[str, Any]:
+    return {
+        "line": "done",
+        "block": list(block),
+        "labels": entry.labels,
+        "probabilities": entry.probabilities,
+        "nonfinite": entry.nonfinite,
+    }
 
 
 def _format(values: Mapping[str, Any]) -> bytes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.fingerprint import differences
 from napari_unet.app.job_files import RECORD_SUFFIX, record_path
+from napari_unet.app.segmenting.shard_files import SHARDS
 from napari_unet.errors import OutputExistsError, StorageError
 from napari_unet.inference.patience import patiently
 from napari_unet.io.ledger import LEDGER_SUFFIX, BlockEntry
@@ -57,16 +57,28 @@ class Journal:
 
     def enter_done(self, block: Block, nonfinite: int) -> None:
         """Make a stored block durable, read it back, and enter it."""
-        labels, chances = patiently(partial(self._seal, block), threading.Event())
-        self.ledger.enter_done(block.index, BlockEntry(labels, chances, nonfinite))
+        self.ledger.enter_done(block.index, sealed(self.output, block, nonfinite))
 
     def enter_failed(self, block: Block, cause: str) -> None:
         """Enter why a block could not be computed."""
         self.ledger.enter_failed(block.index, cause)
 
-    def _seal(self, block: Block) -> tuple[int, int | None]:
-        self.output.make_durable(block.write)
-        return self.output.checksums(block.write)
+
+def sealed(output: OutputImage, block: Block, nonfinite: int) -> BlockEntry:
+    """Make a stored block durable, read it back, and return what its ledger is to say.
+
+    Raises
+    ------
+    StorageError
+        If the disk refuses, or what was stored is damaged.
+    """
+
+    def seal() -> tuple[int, int | None]:
+        output.make_durable(block.write)
+        return output.checksums(block.write)
+
+    labels, chances = patiently(seal, threading.Event())
+    return BlockEntry(labels, chances, nonfinite)
 
 
 def find_past(
@@ -112,14 +124,33 @@ def find_past(
             f"({'; '.join(differences(content.fingerprint, now))}). Run it with those, give "
             "another --name or --output, or --overwrite to compute it anew"
         )
+    if SHARDS in content.settled:
+        raise OutputExistsError(
+            f"{plan.job.output}: {plan.name!r} was begun in {content.settled[SHARDS]} shards; run "
+            f"those that are missing with --shard, then napari-unet finish {plan.job.output}; "
+            "or give --overwrite to compute it anew"
+        )
     done, blocks = len(content.done), plan.grid.count_blocks(plan.region)
     return content, f"{done} of {blocks} blocks of {plan.name} are done already; the rest follows"
 
 
-def check_past(plan: SegmentPlan, output: OutputImage, ledger: Ledger) -> Iterator[str]:
+def check_past(
+    plan: SegmentPlan, output: OutputImage, ledger: Ledger, *, alone: bool = True
+) -> Iterator[str]:
     """Sweep up after a crash and compare the newest blocks with their checksums.
 
     If one of them differs, all are compared. Those that differ are done no more.
+
+    Parameters
+    ----------
+    plan : SegmentPlan
+        The job.
+    output : OutputImage
+        What the earlier run wrote.
+    ledger : Ledger
+        Open for this run.
+    alone : bool
+        Whether nobody else writes into the output; then leftovers are deleted.
 
     Yields
     ------
@@ -129,10 +160,8 @@ def check_past(plan: SegmentPlan, output: OutputImage, ledger: Ledger) -> Iterat
     content = ledger.content
     if content is None:
         return
-    for folder in (output.labels_path.parent, Path(plan.job.output) / "probabilities" / plan.name):
-        if folder.is_dir():
-            with storage_errors(f"{folder}: leftovers of a crash cannot be deleted"):
-                sweep(folder)
+    if alone:
+        sweep_output(plan, output)
     order = list(content.done)
     bad = find_damaged(plan, output, content, order[-CHECKED:])
     if bad:
@@ -140,6 +169,20 @@ def check_past(plan: SegmentPlan, output: OutputImage, ledger: Ledger) -> Iterat
         for index, cause in bad:
             ledger.enter_failed(index, cause)
         yield f"{len(bad)} blocks were damaged since they were written; they are computed again"
+
+
+def sweep_output(plan: SegmentPlan, output: OutputImage) -> None:
+    """Delete what killed processes left of files; only where nobody else is at work.
+
+    Raises
+    ------
+    StorageError
+        If one cannot be deleted.
+    """
+    for folder in (output.labels_path.parent, Path(plan.job.output) / "probabilities" / plan.name):
+        if folder.is_dir():
+            with storage_errors(f"{folder}: leftovers of a crash cannot be deleted"):
+                sweep(folder)
 
 
 def find_damaged(

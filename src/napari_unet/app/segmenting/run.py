@@ -5,13 +5,15 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.app.fingerprint import differences
+from napari_unet.app.device_memory import FitKeeper, first_tile_edge
 from napari_unet.app.job_files import JobRecord, command_line, record_path, write_record
 from napari_unet.app.plan import SegmentPlan, plan_segment
 from napari_unet.app.provenance import describe_run, utc_now
+from napari_unet.app.segmenting.checks import findings, read_state, require_complete
 from napari_unet.app.segmenting.journal import (
     RUN,
     Journal,
@@ -20,8 +22,11 @@ from napari_unet.app.segmenting.journal import (
     ledger_path,
     settled_facts,
 )
+from napari_unet.app.segmenting.shard_files import shards_forgotten
+from napari_unet.app.segmenting.space import DiskSpace, telling_of_full_disks
 from napari_unet.core.events import (
     AlreadyDone,
+    BlockDone,
     Cancelled,
     Finished,
     JobStarted,
@@ -30,13 +35,13 @@ from napari_unet.core.events import (
     Warned,
 )
 from napari_unet.core.normalization import Normalization, measure_normalization
-from napari_unet.errors import BackendError, InputError, OutputExistsError, StorageError
+from napari_unet.errors import BackendError, InputError, StorageError
 from napari_unet.inference.device import choose_backend
 from napari_unet.inference.engine import Tally, TileRun, run_tiles
 from napari_unet.inference.predictor import Predictor
 from napari_unet.io.ledger import Ledger
 from napari_unet.io.ome_zarr_writer import OutputImage, OutputSpec, create_output, reopen_output
-from napari_unet.io.output_state import check_writable, read_output_state
+from napari_unet.io.output_state import check_writable
 from napari_unet.io.pyramid import plan_levels
 from napari_unet.model.weights import load_model
 
@@ -49,15 +54,25 @@ if TYPE_CHECKING:
     from napari_unet.core.job import SegmentJob
     from napari_unet.inference.control import JobControl
     from napari_unet.inference.device import Backend
-    from napari_unet.io.ledger import LedgerContent
-    from napari_unet.io.output_state import OutputState
+    from napari_unet.io.ledger import BlockEntry, LedgerContent
 
 NAMED_FAULTS = 3
 """Failed blocks whose causes the last message quotes; the ledger has them all."""
 
 
-def run_segmentation(job: SegmentJob, control: JobControl) -> Generator[JobEvent]:
+def run_segmentation(
+    job: SegmentJob, control: JobControl, kind: type[Run] | None = None
+) -> Generator[JobEvent]:
     """Segment an image into classes, or go on with what an earlier run of the job has left.
+
+    Parameters
+    ----------
+    job : SegmentJob
+        What to do.
+    control : JobControl
+        To stop, pause, and say where the user is looking.
+    kind : type of Run or None
+        How blocks are computed; None = one after the other, here.
 
     Yields
     ------
@@ -72,33 +87,32 @@ def run_segmentation(job: SegmentJob, control: JobControl) -> Generator[JobEvent
     started = time.monotonic()
     yield StageChanged("opening")
     backend = open_backend(job)
-    plan = plan_segment(job, backend.default_tile_edge)
+    edge, remembered = first_tile_edge(job, backend)
+    plan = plan_segment(job, edge)
     with closing(plan.source):
-        state = _read_state(plan)
+        state = read_state(plan)
         if state is not None and state.state == "complete" and not job.overwrite:
             yield AlreadyDone(plan.job.output, plan.name, state.labels_path, plan_classes(plan))
             return
-        for note in plan.notes:
+        for note in (*plan.notes, *remembered):
             yield Warned(note)
         # Before minutes of reading and computing, not after.
         check_writable(Path(plan.job.output).parent)
-        _require_complete(plan)
+        require_complete(plan)
         with Ledger(ledger_path(Path(plan.job.output), plan.name)) as ledger:
             # Read again: from here on nobody else changes it.
-            past, said = find_past(plan, _read_state(plan), ledger)
+            past, said = find_past(plan, read_state(plan), ledger)
             if said is not None:
                 yield Warned(said)
-            run = _Run(plan, backend, ledger, past)
+            run = (kind or Run)(plan, backend, ledger, past)
             yield from run.compute(control)
             if not run.is_over:
-                yield Cancelled(
-                    plan.job.output, run.tally.tiles, plan.grid.count_tiles(plan.region)
-                )
+                yield Cancelled(plan.job.output, run.tally.tiles, run.size[0])
                 return
             yield from run.finish(started)
 
 
-class _Run:
+class Run:
     """A segmentation that holds the lock of its output."""
 
     def __init__(
@@ -113,42 +127,48 @@ class _Run:
         self._provenance: dict[str, Any] = {}
         self._pixels_before = 0
         self._output: OutputImage | None = None
+        self._predictor: Predictor | None = None
+
+    @property
+    def share(self) -> range:
+        """Numbers of the blocks that are to be done, in C order."""
+        return range(self.plan.grid.count_blocks(self.plan.region))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Tiles and pixels that are to be done."""
+        return self.plan.grid.count_tiles(self.plan.region), self.plan.region.size
 
     @property
     def is_over(self) -> bool:
         """Whether every block was tried."""
-        tried = self.tally.blocks + len(self.tally.failed)
-        return tried == self.plan.grid.count_blocks(self.plan.region)
+        return self.tally.blocks + len(self.tally.failed) == len(self.share)
 
     def compute(self, control: JobControl) -> Generator[JobEvent]:
         """Compute the blocks that are not done yet."""
-        plan, run = self.plan, secrets.token_hex(8)
+        plan = self.plan
         yield StageChanged("normalizing")
-        if self._past is None:
-            normalization = measured_normalization(plan)
-        else:
-            run = self._past.settled[RUN]
-            normalization = Normalization.parse(
-                self._past.settled["normalization"], source=str(self._ledger.path)
-            )
+        run, normalization = self._settled()
         yield StageChanged("loading")
-        predictor = make_predictor(plan, self._backend)
+        batch_size = self._prepare()
         self._provenance = {RUN: run} | describe_run(
-            plan, self._backend, normalization, predictor.batch_size, utc_now()
+            plan, self._backend, normalization, batch_size, utc_now()
         )
-        yield from self._open_output(normalization)
-        output = self._opened()
-        self._write_record("incomplete")
-        done = {} if self._ledger.content is None else self._ledger.content.done
-        self._count(done)
-        yield self._job_started()
-        yield StageChanged("segmenting")
-        tiles = tile_run(plan, output, normalization, done, Journal(self._ledger, output))
-        try:
-            with closing(run_tiles(tiles, predictor, control, self.tally)) as events:
-                yield from events
-        except (StorageError, BackendError) as error:
-            raise type(error)(f"{error} ({self._how_far()})") from error
+        with telling_of_full_disks(self._space):
+            yield from self._open_output(normalization)
+            if scarce := self._space().warning():
+                yield Warned(scarce)
+            done = self._done()
+            self._count(done)
+            yield self._job_started()
+            yield StageChanged("segmenting")
+            output = self._opened()
+            tiles = tile_run(plan, output, normalization, done, Journal(self._ledger, output))
+            try:
+                with closing(self._segment(replace(tiles, share=self.share), control)) as events:
+                    yield from events
+            except (StorageError, BackendError) as error:
+                raise type(error)(f"{error} ({self._how_far()})") from error
 
     def finish(self, started: float) -> Generator[JobEvent]:
         """Write the coarser levels and say, last of all, that the output is complete."""
@@ -159,7 +179,7 @@ class _Run:
                 yield PyramidProgress(done, total)
             yield StageChanged("finishing")
             missing = plan.source.count_missing_chunks(plan.region)
-            yield from _findings(self.tally, missing)
+            yield from findings(self.tally, missing)
             if self.tally.failed:
                 raise InputError(self._faults())
             self._provenance |= {
@@ -180,9 +200,57 @@ class _Run:
             missing,
         )
 
+    def _settled(self) -> tuple[str, Normalization]:
+        """Return the name of the run and its normalization, those of its beginning."""
+        if self._past is None:
+            return secrets.token_hex(8), measured_normalization(self.plan)
+        settled = self._past.settled
+        source = str(self._ledger.path)
+        return settled[RUN], Normalization.parse(settled["normalization"], source=source)
+
+    def _prepare(self) -> int:
+        """Load the network; return how many tiles it computes together."""
+        self._predictor = make_predictor(self.plan, self._backend)
+        return self._predictor.batch_size
+
+    def _segment(self, tiles: TileRun, control: JobControl) -> Generator[JobEvent]:
+        """Compute what is not done."""
+        if self._predictor is None:
+            return
+        keeper = FitKeeper(self.plan, self._backend, self._predictor)
+        with closing(run_tiles(tiles, self._predictor, control, self.tally)) as events:
+            for event in events:
+                if isinstance(event, BlockDone):
+                    keeper.note()
+                yield event
+        self._provenance |= keeper.provenance()
+
     def _open_output(self, normalization: Normalization) -> Iterator[JobEvent]:
+        if self._past is None:
+            with shards_forgotten(self._ledger.path):
+                self._create(normalization)
+            self._enter_run()
+            return
+        self._output = reopen_output(self._spec())
+        self._enter_run()
+        for note in check_past(self.plan, self._output, self._ledger):
+            yield Warned(note)
+        self._write_record("incomplete")
+
+    def _create(self, normalization: Normalization, **settled: Any) -> None:
+        """Make the output, its record, and last the header of its ledger."""
+        self._output = create_output(self._spec(), replace=True)
+        self._write_record("incomplete")
+        facts = settled_facts(self._provenance[RUN], normalization) | settled
+        self._ledger.begin(self.plan.fingerprint, facts)
+
+    def _enter_run(self) -> None:
+        keys = ("device", "threads", "tile_shape")
+        self._ledger.enter_run(utc_now(), **{key: self._provenance[key] for key in keys})
+
+    def _spec(self) -> OutputSpec:
         plan, job = self.plan, self.plan.job
-        spec = OutputSpec(
+        return OutputSpec(
             path=Path(job.output),
             name=plan.name,
             spatial_axes=plan.source.spatial_axes,
@@ -195,17 +263,6 @@ class _Run:
             source_path=job.input,
             attributes=self._attributes(),
         )
-        how = {key: self._provenance[key] for key in ("device", "threads", "tile_shape")}
-        if self._past is None:
-            self._output = create_output(spec, replace=True)
-            settled = settled_facts(self._provenance[RUN], normalization)
-            self._ledger.begin(plan.fingerprint, settled)
-            self._ledger.enter_run(utc_now(), **how)
-            return
-        self._output = reopen_output(spec)
-        self._ledger.enter_run(utc_now(), **how)
-        for note in check_past(plan, self._output, self._ledger):
-            yield Warned(note)
 
     def _opened(self) -> OutputImage:
         if self._output is None:
@@ -223,9 +280,14 @@ class _Run:
             self.tally.nonfinite += entry.nonfinite
         self._pixels_before = self.tally.pixels
 
+    def _done(self) -> dict[Shape, BlockEntry]:
+        return {} if self._ledger.content is None else self._ledger.content.done
+
+    def _space(self) -> DiskSpace:
+        return DiskSpace(self.plan, len(self.share), self.size[1], self._done())
+
     def _how_far(self) -> str:
-        done = 0 if self._ledger.content is None else len(self._ledger.content.done)
-        blocks = self.plan.grid.count_blocks(self.plan.region)
+        done, blocks = len(self._done()), len(self.share)
         return f"{done} of {blocks} blocks are done and kept; the same command goes on from there"
 
     def _faults(self) -> str:
@@ -269,7 +331,7 @@ class _Run:
         write_record(self._record, record)
 
     def _job_started(self) -> JobStarted:
-        plan = self.plan
+        plan, (tiles, pixels) = self.plan, self.size
         return JobStarted(
             output=plan.job.output,
             name=plan.name,
@@ -277,9 +339,9 @@ class _Run:
             record=str(self._record),
             shape=plan.source.shape[-len(plan.source.spatial_axes) :],
             region=plan.region,
-            tiles=plan.grid.count_tiles(plan.region),
-            blocks=plan.grid.count_blocks(plan.region),
-            pixels=plan.region.size,
+            tiles=tiles,
+            blocks=len(self.share),
+            pixels=pixels,
             tile_shape=plan.grid.tile_shape,
             device=self._backend.label,
             classes=plan_classes(plan),
@@ -327,47 +389,3 @@ def tile_run(
 def plan_classes(plan: SegmentPlan) -> tuple[tuple[str, str], ...]:
     """Return names and colors of the classes."""
     return tuple((item.name, item.color) for item in plan.model.header.classes)
-
-
-def _read_state(plan: SegmentPlan) -> OutputState | None:
-    """Return what the output holds under the job's name; refuse what this job must not touch."""
-    state = read_output_state(plan.job.output, plan.name)
-    if state is None:
-        return None
-    if state.attributes.get("kind") == "objects":
-        # Also with --overwrite: that is meant for classes.
-        raise OutputExistsError(
-            f"{plan.job.output} holds objects under the name {plan.name!r}; give another --name"
-        )
-    before, now = state.attributes.get("fingerprint") or {}, plan.fingerprint
-    if before != now and not plan.job.overwrite:
-        raise OutputExistsError(
-            f"{plan.job.output} already holds {plan.name!r}, made with other options "
-            f"({'; '.join(differences(before, now))}). Give another --name or --output, or "
-            "--overwrite to replace it"
-        )
-    return state
-
-
-def _require_complete(plan: SegmentPlan) -> None:
-    """Refuse an image with chunks that were never written, where the job asks for that."""
-    if not plan.job.require_complete:
-        return
-    missing = plan.source.count_missing_chunks(plan.region)
-    if missing:
-        raise InputError(
-            f"{plan.job.input}: {missing} chunks of the image were never written; complete the "
-            "image, or leave out --require-complete to have them read as its fill value"
-        )
-
-
-def _findings(tally: Tally, missing_chunks: int) -> Iterator[Warned]:
-    if tally.nonfinite:
-        yield Warned(
-            f"{tally.nonfinite} voxels of the image are NaN or infinite; they were replaced by "
-            "the mean of the volume"
-        )
-    if missing_chunks:
-        yield Warned(
-            f"{missing_chunks} chunks of the image were never written; they read as its fill value"
-        )
