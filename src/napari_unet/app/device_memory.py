@@ -117,7 +117,7 @@ def remember(occasion: Occasion, fit: Fit) -> None:
         return
 
 
-def first_tile_edge(job: SegmentJob, backend: Backend) -> tuple[int, str | None]:
+def first_tile_edge(job: SegmentJob, backend: Backend) -> tuple[int, tuple[str, ...]]:
     """Return the tile edge of a job that names none, and a sentence if the memory decided it.
 
     Raises
@@ -127,14 +127,15 @@ def first_tile_edge(job: SegmentJob, backend: Backend) -> tuple[int, str | None]
     """
     usual = backend.default_tile_edge
     if job.tile_size is not None:
-        return usual, None
+        return usual, ()
     fit = recall(occasion_of(backend, find_model(job.model).header.architecture))
     if fit is None or fit.tile_edge >= usual:
-        return usual, None
-    return fit.tile_edge, (
+        return usual, ()
+    note = (
         f"tiles of {fit.tile_edge} instead of {usual} pixels, because an earlier run found that "
         f"{backend.name} has not enough memory for larger ones; --tile-size {usual} tries again"
     )
+    return fit.tile_edge, (note,)
 
 
 class FitKeeper:

@@ -6,6 +6,7 @@ import errno
 import math
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from napari_unet.io.pyramid import plan_levels
 from napari_unet.io.stored_size import stored_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from napari_unet.app.plan import SegmentPlan
     from napari_unet.core.boxes import Shape
@@ -36,6 +37,29 @@ def full_disk(error: BaseException) -> OSError | None:
             return cause
         cause = cause.__cause__
     return None
+
+
+@contextmanager
+def telling_of_full_disks(space: Callable[[], DiskSpace]) -> Iterator[None]:
+    """Say of a disk that becomes full inside how far the run came, and what it needs.
+
+    Parameters
+    ----------
+    space : callable
+        Returns what is still to be written.
+
+    Raises
+    ------
+    StorageError
+        What is raised inside; with another message if the disk is full.
+    """
+    try:
+        yield
+    except StorageError as error:
+        cause = full_disk(error)
+        if cause is None:
+            raise
+        raise space().refused(cause) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +88,15 @@ class DiskSpace:
         data that does not shrink at all.
         """
         plan, grid = self.plan, self.plan.grid
-        if not self.done:
+        boxes = [grid.block(index, plan.region).write for index in sorted(self.done)]
+        sample = boxes[:: -(-len(boxes) // SAMPLED_BLOCKS) or 1]
+        try:
+            stored = stored_bytes(Path(plan.job.output), plan.name, sample)
+        except StorageError:
+            # Of a disk that fails altogether.
+            stored = 0
+        if not stored:
             return round(estimate(plan).disk_bytes * self.pixels / plan.region.size)
-        order = sorted(self.done)
-        boxes = [grid.block(index, plan.region).write for index in order]
-        sample = boxes[:: -(-len(boxes) // SAMPLED_BLOCKS)]
-        stored = stored_bytes(Path(plan.job.output), plan.name, sample)
         left = self.pixels - sum(box.size for box in boxes)
         levels = [math.prod(level.shape) for level in plan_levels(plan.source)]
         coarser = self.pixels * sum(levels[1:]) / levels[0]
