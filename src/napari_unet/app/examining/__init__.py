@@ -1,0 +1,1 @@
+"""What `napari-unet doctor` looks at, one matter per module."""

@@ -1,0 +1,67 @@
+"""What an earlier run of a job has left in its output."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.app.fingerprint import differences
+from napari_unet.app.segmenting.journal import RUN, ledger_path
+from napari_unet.io.ledger import read_ledger
+from napari_unet.io.output_state import read_output_state
+
+if TYPE_CHECKING:
+    from napari_unet.app.plan import SegmentPlan
+
+LAST_RUN = ("host", "pid", "started")
+"""What is said of who was at work last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What an earlier run has left in the output.
+
+    Parameters
+    ----------
+    state : {"incomplete", "complete"}
+        What the output says of itself.
+    blocks_done, blocks_failed : int
+        Blocks that are done, and that were tried in vain.
+    last_run : dict
+        Who was at work last: host, pid, started.
+    differs : tuple of str
+        Options that are not those of this job, in words; none: the job goes on from there.
+    """
+
+    state: str
+    blocks_done: int
+    blocks_failed: int
+    last_run: dict[str, Any]
+    differs: tuple[str, ...]
+
+
+def find_begun(plan: SegmentPlan) -> Begun | None:
+    """Return what the output holds of a job under its name; None if nothing.
+
+    Raises
+    ------
+    StorageError
+        If the output is there and is not ours, or its ledger is damaged.
+    """
+    state = read_output_state(plan.job.output, plan.name)
+    if state is None:
+        return None
+    before = state.attributes.get("fingerprint") or {}
+    now = json.loads(json.dumps(plan.fingerprint))
+    ledger = read_ledger(ledger_path(Path(plan.job.output), plan.name))
+    if ledger is None or ledger.settled.get(RUN) != state.attributes.get(RUN):
+        return Begun(state.state, 0, 0, {}, tuple(differences(before, now)))
+    return Begun(
+        state.state,
+        len(ledger.done),
+        len(ledger.failed),
+        {key: ledger.last_run[key] for key in LAST_RUN if key in ledger.last_run},
+        tuple(differences(before, now)),
+    )
