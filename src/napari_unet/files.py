@@ -148,7 +148,7 @@ def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
             raise ValueError(f"{os.fspath(path)}: it is no regular file")
         data = stream.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise ValueError(f"{os.fspath(path)}: it is longer than {max_bytes:,} bytes")
+        raise ValueError(f"{os.fspath(path)}: it is larger than {max_bytes / 2**20:.0f} MB")
     return data
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.settings import Settings
 from napari_unet.errors import ConfigError, StorageError
-from napari_unet.files import write_atomically
+from napari_unet.files import read_bounded, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,16 +70,12 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         If the file is missing, too large, or not TOML or JSON.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise ConfigError(f"{path} is larger than 1 MB and cannot be a job file")
-        text = data.decode("utf-8")
+        text = read_bounded(path, MAX_FILE_BYTES).decode("utf-8")
         values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"job file {path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
-        raise ConfigError(f"job file {path} is not valid TOML or JSON: {e}") from e
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"job file {path} is not valid TOML or JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"job file {path} holds no table of settings")
     if path.name.endswith(RECORD_SUFFIX):
@@ -139,9 +135,7 @@ def write_record(path: Path, record: JobRecord) -> None:
 def read_record(path: Path) -> JobRecord:
     """Return a record; raises `ConfigError` if the file is missing or not a record."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-        values = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
+        values = json.loads(read_bounded(path, MAX_FILE_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"job record {path} cannot be read: {error}") from error
     if not isinstance(values, dict):

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+MAX_PROBLEMS = 20
+"""Bad values that a message lists; a hostile file may have a hundred thousand."""
+
+_MAX_SHOWN = 200
+
 T = TypeVar("T", bound="Settings")
 
 
@@ -41,7 +46,10 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            problems = "; ".join(_in_words(item, cls) for item in error.errors(include_url=False))
+            found = error.errors(include_url=False)
+            problems = "; ".join(_in_words(item, cls) for item in found[:MAX_PROBLEMS])
+            if len(found) > MAX_PROBLEMS:
+                problems += f"; and {len(found) - MAX_PROBLEMS:,} more"
             raise ConfigError(f"{source}: {problems}") from error
 
 
@@ -67,13 +75,17 @@ def matching(pattern: str, words: str) -> AfterValidator:
 
 def _in_words(item: ErrorDetails, settings: type[Settings]) -> str:
     """Return one thing that is wrong: where, what, and the value unless it is all there is."""
-    place = ".".join(str(part) for part in item["loc"])
+    place = _short(".".join(str(part) for part in item["loc"]))
     if item["type"] == "extra_forbidden":
         names = ", ".join(settings.model_fields) if len(item["loc"]) == 1 else ""
         return f"there is no setting {place}" + (f"; there are {names}" if names else "")
-    message = item["msg"].removeprefix("Value error, ")
+    message = _short(item["msg"].removeprefix("Value error, "), 5 * _MAX_SHOWN)
     if not place:
         return message
     return f"{place}: {message}" + (
-        f" (got {item['input']!r})" if item["type"] != "missing" else ""
+        f" (got {_short(repr(item['input']))})" if item["type"] != "missing" else ""
     )
+
+
+def _short(text: str, length: int = _MAX_SHOWN) -> str:
+    return text if len(text) <= length else text[:length] + "..."

@@ -18,6 +18,7 @@ from napari_unet.core.axes import AXIS_NAMES, VoxelSize
 from napari_unet.errors import AxesError, InputError
 from napari_unet.io.cache import CACHE_BYTES
 from napari_unet.io.damage import check_decoded_size, input_errors
+from napari_unet.io.hdf5_filters import CheckedChunks
 from napari_unet.io.selection import plan_layout
 from napari_unet.io.stored_image import ImageFacts, StoredImage, check_level
 from napari_unet.io.suffixes import HDF5_SUFFIXES
@@ -66,6 +67,7 @@ class Hdf5Source(StoredImage):
         if dataset.chunks is not None:
             nbytes = int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize
             check_decoded_size(nbytes, f"{facts.path}: a chunk {dataset.chunks}")
+        self._chunks = CheckedChunks(dataset, str(facts.path))
 
     def close(self) -> None:
         """Close the file."""
@@ -74,6 +76,7 @@ class Hdf5Source(StoredImage):
 
     def _fetch(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         with input_errors(f"{self.path}: a part cannot be read", REMEDY):
+            self._chunks.check(index)
             return np.asarray(self._dataset[index])
 
 
@@ -235,10 +238,16 @@ def _first_candidates(file: Any) -> list[str]:
 
 
 def _check_own_values(where: str, dataset: Any) -> None:
-    """Refuse a data set whose values lie in other files: they may lie anywhere."""
+    """Refuse a data set whose values lie in other files, which may lie anywhere, or data sets."""
     others = [name for name, *_ in dataset.external or ()]
     if dataset.is_virtual:
         others += [s.file_name for s in dataset.virtual_sources() if s.file_name != "."]
+        if not others:
+            # One of them may be the data set itself, or lead to another file by a link.
+            raise InputError(
+                f"{where}: it is made of other data sets of the file, which are not followed; "
+                "give the path of one of them, or copy it with h5repack"
+            )
     if others:
         raise InputError(
             f"{where}: its values lie in other files ({', '.join(map(os.fsdecode, others[:5]))}), "

@@ -165,8 +165,8 @@ class StoredChunks:
         if status.st_size > self._max_stored:
             raise InputError(
                 f"{path}: the chunk is damaged: it has {status.st_size:,} bytes, but a chunk of "
-                f"this array needs at most {self._max_stored:,}; restore it from a copy, or delete it to "
-                "read it as fill"
+                f"this array needs at most {self._max_stored:,}; restore it from a copy, or delete "
+                "it to read it as fill"
             )
         return True
 

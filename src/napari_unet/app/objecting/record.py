@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from napari_unet.app.job_files import MAX_FILE_BYTES, RECORD_SUFFIX
 from napari_unet.core.objects_job import ObjectsJob
 from napari_unet.core.settings import Settings
 from napari_unet.errors import ConfigError, StorageError
-from napari_unet.files import read_json, write_atomically
+from napari_unet.files import read_bounded, write_atomically
 
 RECORDED_PACKAGES = (
     "napari-unet",
@@ -117,8 +118,8 @@ def objects_record_path(output: Path, name: str) -> Path:
 def is_objects_record(path: Path) -> bool:
     """Return whether a file is the record of an object job, as far as its ``kind`` tells."""
     try:
-        values = read_json(path) if path.stat().st_size <= MAX_FILE_BYTES else None
-    except (OSError, ValueError):
+        values = json.loads(read_bounded(path, MAX_FILE_BYTES))
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(values, dict) and values.get("kind") == "objects"
 
@@ -126,8 +127,8 @@ def is_objects_record(path: Path) -> bool:
 def read_objects_record(path: Path) -> ObjectsRecord:
     """Return a record; raises `ConfigError` if the file is missing or no record of objects."""
     try:
-        values = read_json(path) if path.stat().st_size <= MAX_FILE_BYTES else None
-    except (OSError, ValueError) as error:
+        values = json.loads(read_bounded(path, MAX_FILE_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"record of objects {path} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} is not a record of objects of napari-unet")

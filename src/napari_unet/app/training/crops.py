@@ -18,6 +18,8 @@ what its grandparent could do.
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,8 +37,9 @@ from napari_unet.core.classes import FIRST_CLASS, ClassName
 from napari_unet.core.normalization import Normalization
 from napari_unet.core.settings import Settings
 from napari_unet.errors import ConfigError, ModelFileError, UNetError
+from napari_unet.files import open_without_waiting
 from napari_unet.io.image import Selection, wrap_array
-from napari_unet.model.file import read_plain_file
+from napari_unet.model.file import MAX_HEADER_BYTES
 from napari_unet.model.strict_json import parse_strict_json
 
 if TYPE_CHECKING:
@@ -187,12 +190,18 @@ def read_crops(path: Path) -> Crops:
     ModelFileError
         If it is missing, damaged, or not a file of crops.
     """
-    data = read_plain_file(path)
     try:
-        header = _read_header(path)
+        header, data = _read_checked(path)
         tensors: dict[str, npt.NDArray[Any]] = safetensors.numpy.load(data)
         images, labels = _checked(header, tensors)
-    except (safetensors.SafetensorError, UNetError, ValueError, KeyError) as error:
+    except (
+        OSError,
+        safetensors.SafetensorError,
+        UNetError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise ModelFileError(
             f"the crops {str(path)!r} cannot be used ({error}); fetch the model again"
         ) from error
@@ -206,10 +215,30 @@ def _places(model: ModelEntry, suffix: str) -> Iterator[Path]:
             yield entry.path.with_name(entry.path.name.removesuffix(SUFFIX) + suffix)
 
 
-def _read_header(path: Path) -> CropsHeader:
-    with safetensors.safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-    return CropsHeader.parse(parse_strict_json(metadata[METADATA_KEY]), source="crops")
+def _read_checked(path: Path) -> tuple[CropsHeader, bytes]:
+    """Return the header and all bytes of a file, which are read only if the header makes sense.
+
+    The reader of safetensors takes headers of 100 MB, and seconds for what they name.
+    """
+    with open(path, "rb", opener=open_without_waiting) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is no regular file")
+        prefix = stream.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > min(MAX_HEADER_BYTES, status.st_size):
+            raise ValueError("it does not begin as a .safetensors file of ours does")
+        if status.st_size > MAX_VOXELS + MAX_HEADER_BYTES:
+            raise ValueError(f"it has {status.st_size:,} bytes, too many")
+        head = stream.read(length)
+        table = parse_strict_json(head)
+        header = CropsHeader.parse(
+            parse_strict_json(table.pop("__metadata__")[METADATA_KEY]), source="crops"
+        )
+        if len(table) != 2 * len(header.normalization):
+            count = len(header.normalization)
+            raise ConfigError(f"{len(table)} tensors are not images and labels of {count} crops")
+        return header, prefix + head + stream.read(MAX_VOXELS)
 
 
 def _checked(
