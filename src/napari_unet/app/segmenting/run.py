@@ -109,7 +109,13 @@ def run_segmentation(
             if not run.is_over:
                 yield Cancelled(plan.job.output, run.tally.tiles, run.size[0])
                 return
-            yield from run.finish(started)
+            with closing(run.finish(started)) as events:
+                for event in events:
+                    yield event
+                    coarse = event if isinstance(event, PyramidProgress) else None
+                    if coarse and coarse.done < coarse.total and control.ending:
+                        yield Cancelled(plan.job.output, run.tally.tiles, run.size[0])
+                        return
 
 
 class Run:
@@ -173,7 +179,7 @@ class Run:
     def finish(self, started: float) -> Generator[JobEvent]:
         """Write the coarser levels and say, last of all, that the output is complete."""
         plan, output = self.plan, self._opened()
-        with closing(output):
+        with closing(output), telling_of_full_disks(self._space):
             yield StageChanged("pyramid")
             for done, total in output.build_pyramid(plan.region):
                 yield PyramidProgress(done, total)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_unet.app.device_memory import first_tile_edge
 from napari_unet.app.fingerprint import differences
 from napari_unet.app.plan import plan_segment
 from napari_unet.app.provenance import describe_run, utc_now
@@ -65,9 +66,10 @@ def run_shard(job: SegmentJob, control: JobControl) -> Generator[JobEvent]:
     started, shard = time.monotonic(), Shard.parse(job.shard)
     yield StageChanged("opening")
     backend = open_backend(job)
-    plan = plan_segment(job, backend.default_tile_edge)
+    edge, remembered = first_tile_edge(job, backend)
+    plan = plan_segment(job, edge)
     with closing(plan.source):
-        for note in plan.notes:
+        for note in (*plan.notes, *remembered):
             yield Warned(note)
         check_writable(Path(plan.job.output).parent)
         require_complete(plan)
