@@ -15,7 +15,7 @@ import torch
 from tests.nets import lively_net, save_lively_model
 
 from napari_unet.errors import ModelFileError
-from napari_unet.model import state_dict_import, state_dict_worker
+from napari_unet.model import state_dict_archive, state_dict_import
 from napari_unet.model.state_dict_import import convert_state_dict
 from napari_unet.model.state_dict_worker import read_state_dict
 from napari_unet.model.weights import load_model
@@ -143,7 +143,7 @@ def test_what_is_no_plain_state_dict_is_refused(tmp_path: Path, data: bytes, mes
 def test_a_large_pickle_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     path.write_bytes(
-        saved({"a": torch.ones(1), "b": "x" * (state_dict_worker.MAX_PICKLE_BYTES + 1)})
+        saved({"a": torch.ones(1), "b": "x" * (state_dict_archive.MAX_PICKLE_BYTES + 1)})
     )
     with pytest.raises(ModelFileError, match=r"data\.pkl of at most"):
         read_state_dict(path)

@@ -112,6 +112,7 @@ class CheckedChunks:
             if code not in _KNOWN:
                 raise InputError(
                     f"{self._what}: its chunks are stored with the filter {name!r}, which is not "
-                    "read because its memory cannot be bounded; write it anew with h5repack -f GZIP=4"
+                    "read because its memory cannot be bounded; write it again with h5repack "
+                    "-f GZIP=4"
                 )
         return [int(code) for code, *_ in found]

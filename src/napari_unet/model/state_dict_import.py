@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from napari_unet.errors import ModelFileError
 from napari_unet.model.file import refuse
+from napari_unet.model.state_dict_archive import check_archive
 from napari_unet.model.state_dict_worker import NO_MEMORY, REFUSED
 from napari_unet.model.strict_json import excerpt
 
@@ -43,6 +44,7 @@ def convert_state_dict(data: bytes, header: ModelHeader, *, source: str) -> byte
         If the file is anything but a state dict of the header's architecture, or took too much
         memory or time.
     """
+    check_archive(data, source)
     with tempfile.TemporaryDirectory(prefix="napari-unet-") as folder:
         # A copy: what is opened is what was hashed, whatever happens to the file meanwhile.
         copy, target = Path(folder) / "state_dict", Path(folder) / "model.safetensors"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import sys
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from torch import Tensor
 from napari_unet.core.header import ModelHeader
 from napari_unet.errors import ModelFileError, UNetError
 from napari_unet.model.file import MAX_PARAMETERS, MAX_TENSORS, refuse
+from napari_unet.model.state_dict_archive import REMEDY, check_archive
 from napari_unet.model.strict_json import excerpt, parse_strict_json
 from napari_unet.model.weights import save_model
 
@@ -33,12 +33,6 @@ REFUSED = 3
 NO_MEMORY = 4
 """Exit code of a file that needed more memory than it may."""
 
-MAX_PICKLE_BYTES = 2**20
-"""A state dict's own pickle, which only names its tensors; ours take about 20 kB."""
-
-MAX_ENTRIES = 2 * MAX_TENSORS
-"""Files in the zip archive: one per tensor, and a few."""
-
 MEMORY_FACTOR = 6
 """Memory allowed, in sizes of the file: itself, its tensors, those in fp32, the model file."""
 
@@ -49,7 +43,6 @@ CPU_SECONDS = 120
 """Processor time allowed."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_REMEDY = "save it again with torch.save(net.state_dict(), FILE)"
 
 
 def main() -> int:
@@ -99,7 +92,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         If it needs more memory than this process may take.
     """
     data = path.read_bytes()
-    _check_archive(data, path)
+    check_archive(data, path)
     try:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
@@ -109,45 +102,16 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if "allocate" in str(error):
             raise MemoryError from error
         problem = (
-            f"it holds something other than tensors, or is damaged; it was not opened; {_REMEDY}"
+            f"it holds something other than tensors, or is damaged; it was not opened; {REMEDY}"
         )
         raise ModelFileError(f"model file {str(path)!r}: {problem}") from error
     return _check_state(state, path)
 
 
-def _check_archive(data: bytes, path: Path) -> None:
-    """Refuse what is no plain zip archive of a state dict, before PyTorch sees it."""
-    if not data.startswith(b"PK\x03\x04"):
-        refuse(path, f"it is not in the format of PyTorch 1.6 and newer; {_REMEDY}")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        refuse(path, f"it is a damaged archive ({excerpt(str(error))}); fetch it again")
-    if len(entries) > MAX_ENTRIES:
-        refuse(path, f"it is an archive of {len(entries):,} files; at most {MAX_ENTRIES:,} may be")
-    names = [entry.filename for entry in entries]
-    if len(set(names)) != len(names):
-        refuse(path, f"files in it have the same name; {_REMEDY}")
-    if any("/code/" in name or name.endswith("/constants.pkl") for name in names):
-        refuse(path, f"it is a TorchScript program, not a state dict; {_REMEDY}")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        refuse(path, f"its files are compressed, which PyTorch never does; {_REMEDY}")
-    if sum(entry.file_size for entry in entries) > len(data):
-        refuse(path, f"its files claim to be larger than it is; {_REMEDY}")
-    pickles = [entry for entry in entries if entry.filename.endswith("/data.pkl")]
-    if len(pickles) != 1 or pickles[0].file_size > MAX_PICKLE_BYTES:
-        refuse(
-            path,
-            f"it must hold one data.pkl of at most {MAX_PICKLE_BYTES:,} bytes, not "
-            f"{[entry.file_size for entry in pickles[:9]]}; {_REMEDY}",
-        )
-
-
 def _check_state(state: Any, path: Path) -> dict[str, Tensor]:
     """Return the content of a file if it is names and dense tensors, each with its own numbers."""
     if not isinstance(state, dict):
-        refuse(path, f"it holds a {type(state).__name__}, not a dictionary of tensors; {_REMEDY}")
+        refuse(path, f"it holds a {type(state).__name__}, not a dictionary of tensors; {REMEDY}")
     if len(state) > MAX_TENSORS:
         refuse(path, f"it holds {len(state):,} tensors; at most {MAX_TENSORS:,} may be")
     for name, tensor in state.items():
@@ -155,7 +119,7 @@ def _check_state(state: Any, path: Path) -> dict[str, Tensor]:
             refuse(
                 path,
                 f"its entry {excerpt(name)} is a {type(tensor).__name__}, not a tensor; it may be "
-                f"a checkpoint that holds the weights besides other things; {_REMEDY}",
+                f"a checkpoint that holds the weights besides other things; {REMEDY}",
             )
         _check_tensor(name, tensor, path)
     total = sum(tensor.numel() for tensor in state.values())
@@ -166,7 +130,7 @@ def _check_state(state: Any, path: Path) -> dict[str, Tensor]:
 
 def _check_tensor(name: str, tensor: Tensor, path: Path) -> None:
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        refuse(path, f"tensor {excerpt(name)} is not dense; {_REMEDY}")
+        refuse(path, f"tensor {excerpt(name)} is not dense; {REMEDY}")
     if tensor.dtype not in (*_FLOATS, torch.int64):
         refuse(path, f"tensor {excerpt(name)} holds {tensor.dtype}; floating point is needed")
     # A few numbers in a file can be spread over a tensor of any size by strides of 0.
@@ -177,7 +141,7 @@ def _check_tensor(name: str, tensor: Tensor, path: Path) -> None:
         refuse(
             path,
             f"tensor {excerpt(name)} of shape {tuple(tensor.shape)} is a part or a repetition of "
-            f"{tensor.untyped_storage().nbytes():,} bytes; clone it and {_REMEDY}",
+            f"{tensor.untyped_storage().nbytes():,} bytes; clone it and {REMEDY}",
         )
 
 
