@@ -9,13 +9,19 @@ import subprocess
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+import zarr
+from typer.testing import CliRunner
 
 from napari_unet.app.array_script import array_script, write_array_script
 from napari_unet.app.foresee import foresee
 from napari_unet.app.foreseeing.timing import MeasuredTile
+from napari_unet.app.segment import run_job
+from napari_unet.cli.main import app
 from napari_unet.core.job import SegmentJob
 from napari_unet.errors import ConfigError, StorageError
+from napari_unet.io.output_state import read_output_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +71,29 @@ def test_each_job_computes_its_shard_and_job_0_finishes(
     assert words[words.index("--device") + 1] == "cpu"
     assert words[-2:] == ["--shard", "2/3"]
     assert words_of(script, tmp_path, 0) == ["finish", output, "--name", "found"]
+
+
+def test_the_commands_make_the_result_of_one_run(
+    tmp_path: Path, stack_path: str, model: str
+) -> None:
+    foresight = timed(foresight_of(tmp_path, stack_path, model, tile_size=48), "cpu (1 threads)")
+    foresight = replace(foresight, measured=replace(foresight.measured, threads=1))
+    script = array_script(foresight, 2, "run.sh")
+    for task in (2, 1, 0):
+        result = CliRunner().invoke(app, words_of(script, tmp_path, task))
+        assert result.exit_code == 0, result.output
+    whole = foresight.plan.job.model_copy(update={"output": str(tmp_path / "w.zarr"), "threads": 1})
+    for _ in run_job(whole):
+        pass
+    outputs = (foresight.plan.job.output, whole.output)
+    first, second = (zarr.open_array(f"{out}/labels/found/0", mode="r")[:] for out in outputs)
+    assert np.array_equal(first, second)
+    state = read_output_state(foresight.plan.job.output, "found")
+    assert state is not None
+    assert state.state == "complete"
+    complete = foresight_of(tmp_path, stack_path, model, tile_size=48)
+    with pytest.raises(ConfigError, match="complete already"):
+        array_script(complete, 2, "run.sh")
 
 
 def test_a_gpu_is_asked_for_where_one_was_measured(

@@ -13,6 +13,7 @@ import zarr
 from tests.nets import save_lively_model
 
 from napari_unet.app import foresee as module
+from napari_unet.app.array_script import array_script
 from napari_unet.app.foresee import foresee
 from napari_unet.app.foreseeing.storage import count_files
 from napari_unet.app.foreseeing.timing import MeasuredTile
@@ -20,7 +21,7 @@ from napari_unet.app.plan import plan_segment
 from napari_unet.app.segment import run_job
 from napari_unet.core.events import BlockDone, JobStarted
 from napari_unet.core.job import SegmentJob
-from napari_unet.errors import StorageError
+from napari_unet.errors import ConfigError, StorageError
 
 METADATA = {"zarr.json", ".zattrs", ".zgroup", ".zarray"}
 
@@ -203,3 +204,17 @@ def test_a_model_with_context_is_timed(tmp_path: Path, stack_path: str) -> None:
     foresight = foresee(job_of(tmp_path, stack_path, str(path)))
     assert foresight.measured is not None
     assert foresight.measured.network_seconds > 0
+
+
+def test_what_shards_have_done_counts(tmp_path: Path, stack_path: str, model: str) -> None:
+    job = job_of(tmp_path, stack_path, model)
+    for _ in run_job(job.model_copy(update={"shard": "2/3"})):
+        pass
+    foresight = foresee(job, measure=False)
+    assert foresight.begun is not None
+    assert (foresight.begun.shards, foresight.begun.blocks_done) == (3, 4)
+    assert foresight.blocks_left == 8
+    assert any("--shard 1/3" in note for note in foresight.notes)
+    assert "--array=1-3\n" in array_script(foresight, 3, "run.sh")
+    with pytest.raises(ConfigError, match="in 3 shards"):
+        array_script(foresight, 2, "run.sh")

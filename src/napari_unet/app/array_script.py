@@ -60,20 +60,11 @@ def array_script(foresight: Foresight, shards: int, file_name: str) -> str:
     Raises
     ------
     ConfigError
-        If the job replaces its output: each job of the array would do so; or if there are more
-        shards than blocks.
+        If the job replaces its output: each job of the array would do so; if there are more shards
+        than blocks; or if the output was begun in another number of shards.
     """
+    _require_shards(foresight, shards)
     plan, cost = foresight.plan, foresight.cost
-    if plan.job.overwrite:
-        raise ConfigError(
-            "--slurm does not go with --overwrite: every job of the array would begin anew; delete "
-            "the old output, or give another --name or --output"
-        )
-    if shards > cost.blocks:
-        raise ConfigError(
-            f"{shards} workers for {cost.blocks} blocks: give at most {cost.blocks}, or a smaller "
-            "--block-size"
-        )
     memory = _gigabytes(cost.memory_bytes)
     finishing = memory if foresight.objects is None else _gigabytes(foresight.objects.memory_bytes)
     # repr: a name with a line break must not end the comment.
@@ -99,6 +90,32 @@ def array_script(foresight: Foresight, shards: int, file_name: str) -> str:
         f'exec {shlex.join(shard_command(foresight))} --shard "$SLURM_ARRAY_TASK_ID/{shards}"',
     ]
     return "\n".join(lines) + "\n"
+
+
+def _require_shards(foresight: Foresight, shards: int) -> None:
+    """Refuse what jobs that share an output cannot do."""
+    blocks, begun = foresight.cost.blocks, foresight.begun
+    if foresight.plan.job.overwrite:
+        raise ConfigError(
+            "--slurm does not go with --overwrite: every job of the array would begin anew; delete "
+            "the old output, or give another --name or --output"
+        )
+    if shards > blocks:
+        raise ConfigError(
+            f"{shards} workers for {blocks} blocks: give at most {blocks}, or a smaller "
+            "--block-size"
+        )
+    if begun is not None and begun.state == "complete":
+        raise ConfigError(
+            f"{foresight.plan.job.output} is complete already: there is nothing to run"
+        )
+    if begun is not None and begun.shards != shards:
+        how = "without shards" if begun.shards is None else f"in {begun.shards} shards"
+        remedy = "" if begun.shards is None else f"--workers {begun.shards}, "
+        raise ConfigError(
+            f"the run was begun {how}, so it cannot go on in {shards}: give {remedy}another --name "
+            "or another --output"
+        )
 
 
 def finish_command(foresight: Foresight) -> list[str]:

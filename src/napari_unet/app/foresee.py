@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.app.device_memory import first_tile_edge
 from napari_unet.app.foreseeing.begun import find_begun
 from napari_unet.app.foreseeing.storage import foresee_storage
 from napari_unet.app.foreseeing.timing import measure_tile
@@ -128,12 +129,13 @@ def foresee(job: SegmentJob, workers: tuple[int, ...] = (1,), *, measure: bool =
         If the image, the model, an option or the output cannot be used.
     """
     backend = open_backend(job)
-    plan = plan_segment(job, backend.default_tile_edge)
+    edge, remembered = first_tile_edge(job, backend)
+    plan = plan_segment(job, edge)
     with closing(plan.source):
         cost, storage = estimate(plan, job.batch_size or 1), foresee_storage(plan)
         begun = find_begun(plan)
         measured, said = measure_tile(plan, backend) if measure else (None, ())
-        notes = plan.notes + said + tuple(_warnings(plan, cost, storage, begun))
+        notes = plan.notes + remembered + said + tuple(_warnings(plan, cost, storage, begun))
         return Foresight(
             plan, cost, storage, foreseen_objects(plan), begun, measured, workers, notes
         )
@@ -157,6 +159,11 @@ def _warnings(
             f"the run would be refused: {plan.name!r} is in {plan.job.output} already, made with "
             f"other options ({'; '.join(begun.differs)}); give another --name or --output, or "
             "--overwrite to replace it"
+        )
+    elif begun is not None and begun.shards is not None and begun.state != "complete":
+        found.append(
+            f"the run was begun in {begun.shards} shards: go on with --shard 1/{begun.shards} to "
+            f"{begun.shards}/{begun.shards}, then napari-unet finish"
         )
     if cost.disk_bytes > storage.free_bytes:
         found.append(

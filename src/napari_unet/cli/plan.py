@@ -170,13 +170,13 @@ def _describe_begun(foresight: Foresight) -> Iterator[str]:
     begun = foresight.begun
     if begun is None:
         return
+    if begun.state == "complete":
+        yield "  done     all of it: the output is complete"
+        return
     who = begun.last_run
     by = f", last by process {who['pid']} on {who['host']} since {who['started']}" if who else ""
     failed = f", {begun.blocks_failed:,} failed" if begun.blocks_failed else ""
-    yield (
-        f"  done     {begun.state}: {begun.blocks_done:,} of {foresight.cost.blocks:,} blocks"
-        f"{failed}{by}"
-    )
+    yield f"  done     {begun.blocks_done:,} of {foresight.cost.blocks:,} blocks{failed}{by}"
 
 
 def _describe_time(foresight: Foresight) -> Iterator[str]:

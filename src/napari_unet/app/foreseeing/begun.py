@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.fingerprint import differences
 from napari_unet.app.segmenting.journal import RUN, ledger_path
+from napari_unet.app.segmenting.shard_files import SHARDS, shard_ledgers
 from napari_unet.io.ledger import read_ledger
 from napari_unet.io.output_state import read_output_state
 
@@ -33,6 +34,8 @@ class Begun:
         Who was at work last: host, pid, started.
     differs : tuple of str
         Options that are not those of this job, in words; none: the job goes on from there.
+    shards : int or None
+        Into how many shards the run was divided; None = not.
     """
 
     state: str
@@ -40,6 +43,7 @@ class Begun:
     blocks_failed: int
     last_run: dict[str, Any]
     differs: tuple[str, ...]
+    shards: int | None = None
 
 
 def find_begun(plan: SegmentPlan) -> Begun | None:
@@ -55,13 +59,19 @@ def find_begun(plan: SegmentPlan) -> Begun | None:
         return None
     before = state.attributes.get("fingerprint") or {}
     now = json.loads(json.dumps(plan.fingerprint))
-    ledger = read_ledger(ledger_path(Path(plan.job.output), plan.name))
-    if ledger is None or ledger.settled.get(RUN) != state.attributes.get(RUN):
-        return Begun(state.state, 0, 0, {}, tuple(differences(before, now)))
+    whole = ledger_path(Path(plan.job.output), plan.name)
+    run = state.attributes.get(RUN)
+    parts = [read_ledger(path) for path in (whole, *shard_ledgers(whole))]
+    # What is left of an earlier output, or of another number of shards, does not count.
+    ledgers = [part for part in parts if part is not None and part.settled.get(RUN) == run]
+    last = max(
+        (part.last_run for part in ledgers), key=lambda run: run.get("started", ""), default={}
+    )
     return Begun(
         state.state,
-        len(ledger.done),
-        len(ledger.failed),
-        {key: ledger.last_run[key] for key in LAST_RUN if key in ledger.last_run},
+        sum(len(part.done) for part in ledgers),
+        sum(len(part.failed) for part in ledgers),
+        {key: last[key] for key in LAST_RUN if key in last},
         tuple(differences(before, now)),
+        next((part.settled[SHARDS] for part in ledgers if SHARDS in part.settled), None),
     )
