@@ -8,10 +8,13 @@ from typing import Annotated
 import typer
 
 from napari_unet.cli.demo import demo
+from napari_unet.cli.doctor import doctor
 from napari_unet.cli.evaluate import EvaluateCommand, evaluate
 from napari_unet.cli.export import export
+from napari_unet.cli.finish import finish
 from napari_unet.cli.models import models_app
 from napari_unet.cli.objects import objects
+from napari_unet.cli.plan import plan
 from napari_unet.cli.segment import segment
 from napari_unet.cli.train import train
 
@@ -27,10 +30,13 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 app.command(epilog=EPILOG)(segment)
+app.command(epilog=EPILOG)(finish)
+app.command(epilog=EPILOG)(plan)
 app.command(epilog=EPILOG)(train)
 app.command(epilog=EPILOG)(objects)
 app.command(epilog=EPILOG)(export)
 app.command(epilog=EPILOG, cls=EvaluateCommand)(evaluate)
+app.command()(doctor)
 app.command()(demo)
 app.add_typer(models_app, name="models")
 
