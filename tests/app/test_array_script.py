@@ -126,6 +126,17 @@ def test_unmeasured_hours_get_a_day(tmp_path: Path, stack_path: str, model: str)
     assert 1 <= int(memory.group(1)) <= 2
 
 
+def test_the_finishing_job_has_memory_for_the_whole_ledger(
+    tmp_path: Path, stack_path: str, model: str
+) -> None:
+    foresight = foresight_of(tmp_path, stack_path, model)
+    many = replace(foresight, cost=replace(foresight.cost, blocks=20_000_000))
+    script = array_script(many, 1000, "run.sh")
+    finishing, computing = (int(n) for n in re.findall(r"--mem=(\d+)G", script))
+    assert computing <= 2
+    assert finishing >= 8
+
+
 def test_a_name_with_a_line_break_does_not_end_the_comment(
     tmp_path: Path, stack_path: str, model: str
 ) -> None:

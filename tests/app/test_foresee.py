@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from tests.nets import save_lively_model
 
@@ -218,3 +219,20 @@ def test_what_shards_have_done_counts(tmp_path: Path, stack_path: str, model: st
     assert "--array=1-3\n" in array_script(foresight, 3, "run.sh")
     with pytest.raises(ConfigError, match="in 3 shards"):
         array_script(foresight, 2, "run.sh")
+
+
+@pytest.mark.parametrize("options", [{"rescale": 0.5}, {"average": "mirror"}, {"batch_size": 3}])
+def test_every_kind_of_job_is_timed(
+    tmp_path: Path, stack_path: str, model: str, options: dict[str, Any]
+) -> None:
+    foresight = foresee(job_of(tmp_path, stack_path, model, **options))
+    assert foresight.measured is not None
+    assert foresight.measured.batch_size == options.get("batch_size", 1)
+    assert foresight.measured.reading_seconds is not None
+
+
+def test_a_plane_is_foreseen(tmp_path: Path, model: str) -> None:
+    tifffile.imwrite(tmp_path / "plane.tif", np.zeros((90, 70), np.uint8))
+    foresight = foresee(job_of(tmp_path, str(tmp_path / "plane.tif"), model))
+    assert foresight.to_json()["shape"] == [90, 70]
+    assert foresight.measured is not None

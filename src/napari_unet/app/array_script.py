@@ -24,6 +24,9 @@ TIME_MARGIN = 1.5
 MEMORY_MARGIN = 1.25
 """Memory limit over the estimate; a scheduler kills what goes beyond."""
 
+LEDGER_BYTES = 400
+"""Memory of an entry of the ledger, with room for putting shards together (measured: 213)."""
+
 WARNING_SECONDS = 120
 """How long before its end a job is told to finish its block and stop."""
 
@@ -65,8 +68,9 @@ def array_script(foresight: Foresight, shards: int, file_name: str) -> str:
     """
     _require_shards(foresight, shards)
     plan, cost = foresight.plan, foresight.cost
-    memory = _gigabytes(cost.memory_bytes)
-    finishing = memory if foresight.objects is None else _gigabytes(foresight.objects.memory_bytes)
+    memory = _gigabytes(cost.memory_bytes + LEDGER_BYTES * cost.blocks // shards)
+    objects = 0 if foresight.objects is None else foresight.objects.memory_bytes
+    finishing = _gigabytes(max(cost.memory_bytes, objects) + LEDGER_BYTES * cost.blocks)
     # repr: a name with a line break must not end the comment.
     script = repr(file_name)
     lines = [
@@ -113,7 +117,7 @@ def _require_shards(foresight: Foresight, shards: int) -> None:
         how = "without shards" if begun.shards is None else f"in {begun.shards} shards"
         remedy = "" if begun.shards is None else f"--workers {begun.shards}, "
         raise ConfigError(
-            f"the run was begun {how}, so it cannot go on in {shards}: give {remedy}another --name "
+            f"the run was begun {how}, so it cannot go on in {shards} shards: give {remedy}another --name "
             "or another --output"
         )
 
