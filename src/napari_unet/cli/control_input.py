@@ -76,7 +76,9 @@ def stop_on_signals(control: JobControl, *, blocks: bool = False) -> Iterator[No
         The job's ear.
     blocks : bool
         Whether the job has blocks: then the first signal lets it finish the block that it is at,
-        the second one drops that.
+        the second one drops that, and a third one is left to the system, which ends the process
+        even in the middle of a long computation or of a write that hangs. Nothing durable is lost
+        by that.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -84,8 +86,10 @@ def stop_on_signals(control: JobControl, *, blocks: bool = False) -> Iterator[No
             raise KeyboardInterrupt
         if blocks and not control.winding_down:
             control.wind_down()
-        else:
-            control.stop()
+            return
+        control.stop()
+        for each in before if blocks else ():
+            signal.signal(each, signal.SIG_DFL)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
