@@ -17,6 +17,7 @@ from napari_unet.cli.objects import objects
 from napari_unet.cli.plan import plan
 from napari_unet.cli.segment import segment
 from napari_unet.cli.train import train
+from napari_unet.cli.verify import verify
 
 EPILOG = "Exit codes: 0 all done, 2 usage, 3 some inputs failed, 130 cancelled."
 
@@ -35,6 +36,7 @@ app.command(epilog=EPILOG)(plan)
 app.command(epilog=EPILOG)(train)
 app.command(epilog=EPILOG)(objects)
 app.command(epilog=EPILOG)(export)
+app.command(epilog=EPILOG)(verify)
 app.command(epilog=EPILOG, cls=EvaluateCommand)(evaluate)
 app.command()(doctor)
 app.command()(demo)

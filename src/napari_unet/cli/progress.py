@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from napari_unet.cli.describe_export import describe_export
 from napari_unet.cli.describe_objects import describe_objects
 from napari_unet.cli.describe_training import describe_training
+from napari_unet.cli.describe_verify import describe_verify
 from napari_unet.core.events import (
     AlreadyDone,
     BlockFailed,
@@ -18,6 +19,7 @@ from napari_unet.core.events import (
     Finished,
     JobStarted,
     PyramidProgress,
+    ShardDone,
     StageChanged,
     TileDone,
     Warned,
@@ -31,6 +33,13 @@ from napari_unet.core.objects_events import (
     ObjectsStarted,
 )
 from napari_unet.core.train_events import StepDone, TrainingFinished, TrainingStarted
+from napari_unet.core.verify_events import (
+    BlockDamaged,
+    Repaired,
+    Verified,
+    VerifyCancelled,
+    VerifyProgress,
+)
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -41,8 +50,9 @@ if TYPE_CHECKING:
     from napari_unet.core.events import JobEvent
     from napari_unet.core.export_events import ExportEvent
     from napari_unet.core.objects_events import ObjectsEvent
+    from napari_unet.core.verify_events import VerifyEvent
 
-    AnyEvent: TypeAlias = JobEvent | TrainEvent | ExportEvent | ObjectsEvent
+    AnyEvent: TypeAlias = JobEvent | TrainEvent | ExportEvent | ObjectsEvent | VerifyEvent
 
 ProgressKind = Literal["auto", "bar", "json", "none"]
 
@@ -59,6 +69,7 @@ class Reporter(Protocol):
 
 ENDS = (
     Finished
+    | ShardDone
     | Cancelled
     | Failed
     | AlreadyDone
@@ -67,11 +78,25 @@ ENDS = (
     | ExportCancelled
     | ObjectsFound
     | ObjectsCancelled
+    | Verified
+    | Repaired
+    | VerifyCancelled
 )
 """Events after which the bar goes."""
 
-PROBLEMS = Warned | BlockFailed | Failed | Cancelled | ExportCancelled | ObjectsCancelled
-"""Events that are shown also where only problems are."""
+PROBLEMS = (
+    Warned
+    | BlockFailed
+    | Failed
+    | Cancelled
+    | ExportCancelled
+    | ObjectsCancelled
+    | BlockDamaged
+    | Verified
+    | Repaired
+    | VerifyCancelled
+)
+"""Events that are shown also where only problems are; of a verification also the verdict."""
 
 
 def make_reporter(kind: ProgressKind) -> Reporter:
@@ -167,6 +192,7 @@ class BarReporter:
                 PyramidProgress(done=done, total=total)
                 | ExportProgress(done=done, total=total)
                 | ObjectsProgress(done=done, total=total)
+                | VerifyProgress(done=done, total=total)
             ):
                 self._update(completed=done, total=total, rate="")
             case TrainingStarted(steps=steps, seconds=seconds, first_step=first):
@@ -218,6 +244,12 @@ def describe(event: AnyEvent) -> str | None:
                 f"({_rate(event.pixels, event.seconds)}); "
                 f"labels in {event.output} as {event.name!r}"
             )
+        case ShardDone():
+            return (
+                f"shard {event.shard}: {event.blocks} blocks done, "
+                f"{event.pixels / 1e6:.2f} megapixels in {event.seconds:.1f} s; when all "
+                f"shards are done: napari-unet finish {event.output}"
+            )
         case AlreadyDone():
             return f"{event.output} already holds {event.name!r}, complete; nothing to do"
         case Cancelled():
@@ -235,6 +267,8 @@ def describe(event: AnyEvent) -> str | None:
             return describe_export(event)
         case ObjectsStarted() | ObjectsProgress() | ObjectsFound() | ObjectsCancelled():
             return describe_objects(event)
+        case VerifyProgress() | BlockDamaged() | Verified() | Repaired() | VerifyCancelled():
+            return describe_verify(event)
         case _:
             return describe_training(event)
 
