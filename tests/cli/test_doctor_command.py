@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,3 +65,29 @@ def test_a_problem_ends_with_3(
     monkeypatch.setenv("NAPARI_UNET_MODELS", str(tmp_path / "gone"))
     assert call("doctor", "--output", str(tmp_path)) == 3
     assert "1 problems" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["plan", "--help"], ["doctor", "--help"]])
+def test_help_loads_no_torch(words: list[str]) -> None:
+    code = f"import sys\nfrom napari_unet.cli.main import app\nsys.argv[1:] = {words}\n"
+    code += "try:\n    app()\nexcept SystemExit:\n    print('torch' in sys.modules)\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_doctor_runs_where_torch_and_qt_are_broken(tmp_path: Path) -> None:
+    for name in ("torch", "qtpy"):
+        (tmp_path / f"{name}.py").write_text("import os; os.abort()")
+    (tmp_path / "out").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    words = [sys.executable, "-m", "napari_unet", "doctor", "--output", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*words, "--json"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    report = json.loads(done.stdout)
+    problems = {
+        item["name"]: item["text"] for item in report["findings"] if item["state"] == "problem"
+    }
+    assert set(problems) == {"torch", "qt"}
+    assert "ended by signal 6" in problems["torch"]

@@ -117,8 +117,8 @@ def _require_shards(foresight: Foresight, shards: int) -> None:
         how = "without shards" if begun.shards is None else f"in {begun.shards} shards"
         remedy = "" if begun.shards is None else f"--workers {begun.shards}, "
         raise ConfigError(
-            f"the run was begun {how}, so it cannot go on in {shards} shards: give {remedy}another --name "
-            "or another --output"
+            f"the run was begun {how}, so it cannot go on in {shards} shards: give {remedy}another "
+            "--name or another --output"
         )
 
 

@@ -199,8 +199,15 @@ def _describe_time(foresight: Foresight) -> Iterator[str]:
 
 
 def _duration(hours: float) -> str:
+    """Return a time in words.
+
+    Examples
+    --------
+    >>> [_duration(hours) for hours in (400, 3, 0.1, 0.001)]
+    ['400 h (16.7 days)', '3.0 h', '6.0 min', '4 s']
+    """
     if hours >= 48:
         return f"{hours:,.0f} h ({hours / 24:,.1f} days)"
     if hours >= 1:
         return f"{hours:.1f} h"
-    return f"{hours * 60:.1f} min"
+    return f"{hours * 60:.1f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
