@@ -207,52 +207,67 @@ def _save(path: Path, values: dict[str, Any], inputs: list[str]) -> None:
 
 
 def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
-    import dataclasses
-    import json
-
-    from napari_unet.app.plan import estimate, plan_segment
+    from napari_unet.app.device_memory import first_tile_edge
+    from napari_unet.app.plan import plan_segment
     from napari_unet.inference.device import choose_backend
 
     codes = []
     for job in jobs:
         try:
             backend = choose_backend(job.device, job.precision)
-            plan = plan_segment(job, backend.default_tile_edge)
-            cost = estimate(plan, job.batch_size or 1)
+            edge, remembered = first_tile_edge(job, backend)
+            plan = plan_segment(job, edge)
             plan.source.close()
         except UNetError as error:
             print(f"error: {job.input}: {error}", file=sys.stderr)
             codes.append(exit_code(error))
             continue
-        _, height, width = plan.grid.tile_shape
-        target = f"{plan.model.name} on {backend.label} -> {job.output}"
-        objects = _foreseen(plan)
         if progress == "json":
-            known = {"input": job.input, "tile": width} | dataclasses.asdict(cost)
-            more: dict[str, Any] = (
-                {} if objects is None else {"objects": dataclasses.asdict(objects)}
-            )
-            if job.shard is not None:
-                more["shard_blocks"] = _shard_blocks(job.shard, cost.blocks)
-            print(json.dumps(known | more))
+            _print_costs(job, plan)
             continue
-        print(f"{job.input} with {target}")
-        print(f"  tiles   {cost.tiles} with a write box of {height} x {width} pixels")
-        print(f"  blocks  {cost.blocks}; {cost.pixels / 1e6:.2f} Mpx to write")
-        if job.shard is not None:
-            print(f"  shard   {job.shard}: {_shard_blocks(job.shard, cost.blocks)} of these blocks")
-        print(f"  reading {cost.redundancy:.2f} pixels per pixel written")
-        print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
-        print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB")
-        if objects is not None:
-            print(
-                f"  objects then by {plan.model.header.object_defaults().method} in "
-                f"{objects.blocks} blocks: about {objects.memory_bytes / 1e9:.1f} GB of memory, at "
-                f"most {objects.disk_bytes / 1e9:.3f} GB of disk, and as much for scratch meanwhile"
-            )
-        for note in plan.notes:
+        print(f"{job.input} with {plan.model.name} on {backend.label} -> {job.output}")
+        _describe_costs(plan)
+        for note in (*plan.notes, *remembered):
             print(f"  note    {note}")
     return _overall(codes, len(jobs))
+
+
+def _print_costs(job: SegmentJob, plan: SegmentPlan) -> None:
+    """Print what a job will cost as a line of JSON."""
+    import dataclasses
+    import json
+
+    from napari_unet.app.plan import estimate
+
+    cost, objects = estimate(plan, job.batch_size or 1), _foreseen(plan)
+    known: dict[str, Any] = {"input": job.input, "tile": plan.grid.tile_shape[-1]}
+    known |= dataclasses.asdict(cost)
+    if objects is not None:
+        known["objects"] = dataclasses.asdict(objects)
+    if job.shard is not None:
+        known["shard_blocks"] = _shard_blocks(job.shard, cost.blocks)
+    print(json.dumps(known))
+
+
+def _describe_costs(plan: SegmentPlan) -> None:
+    """Print what a job will cost in words."""
+    from napari_unet.app.plan import estimate
+
+    job, (_, height, width) = plan.job, plan.grid.tile_shape
+    cost, objects = estimate(plan, job.batch_size or 1), _foreseen(plan)
+    print(f"  tiles   {cost.tiles} with a write box of {height} x {width} pixels")
+    print(f"  blocks  {cost.blocks}; {cost.pixels / 1e6:.2f} Mpx to write")
+    if job.shard is not None:
+        print(f"  shard   {job.shard}: {_shard_blocks(job.shard, cost.blocks)} of these blocks")
+    print(f"  reading {cost.redundancy:.2f} pixels per pixel written")
+    print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
+    print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB")
+    if objects is not None:
+        print(
+            f"  objects then by {plan.model.header.object_defaults().method} in "
+            f"{objects.blocks} blocks: about {objects.memory_bytes / 1e9:.1f} GB of memory, at "
+            f"most {objects.disk_bytes / 1e9:.3f} GB of disk, and as much for scratch meanwhile"
+        )
 
 
 def _shard_blocks(shard: str, blocks: int) -> int:
@@ -284,10 +299,10 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
     codes = []
     with stop_on_signals(control, blocks=True):
         for job in jobs:
-            if control.ending:
-                break
             try:
-                _run_one(job, reporter, control)
+                # A job that was at its end when the signal came is done.
+                if control.ending or _is_cut_off(job, reporter, control):
+                    return CANCELLED
             except UNetError as error:
                 codes.append(exit_code(error))
                 path, text = Path(job.input), str(error)
@@ -295,14 +310,20 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
                 reporter.show(Failed(job.input, text if named else f"{path.name}: {text}"))
             except KeyboardInterrupt:
                 return CANCELLED
-    return CANCELLED if control.ending else _overall(codes, len(jobs))
+    return _overall(codes, len(jobs))
 
 
-def _run_one(job: SegmentJob, reporter: Reporter, control: JobControl) -> None:
+def _is_cut_off(job: SegmentJob, reporter: Reporter, control: JobControl) -> bool:
+    """Run a job; return whether it was stopped before its end."""
     from napari_unet.app.segment import run_job
+    from napari_unet.core.events import Cancelled
+    from napari_unet.core.objects_events import ObjectsCancelled
 
+    cut_off = False
     for event in run_job(job, control):
         reporter.show(event)
+        cut_off = isinstance(event, Cancelled | ObjectsCancelled)
+    return cut_off
 
 
 def _overall(codes: list[int], jobs: int) -> int:
