@@ -236,3 +236,11 @@ def test_a_plane_is_foreseen(tmp_path: Path, model: str) -> None:
     foresight = foresee(job_of(tmp_path, str(tmp_path / "plane.tif"), model))
     assert foresight.to_json()["shape"] == [90, 70]
     assert foresight.measured is not None
+
+
+def test_a_job_of_one_shard_is_planned_as_a_whole(
+    tmp_path: Path, stack_path: str, model: str
+) -> None:
+    foresight = foresee(job_of(tmp_path, stack_path, model, shard="2/3"), measure=False)
+    assert foresight.blocks_left == 12
+    assert "--shard" not in foresight.to_json()["command"]

@@ -15,6 +15,7 @@ from napari_unet.app.objecting.estimate import foresee_objects
 from napari_unet.app.plan import estimate, plan_segment
 from napari_unet.app.segmenting.run import open_backend
 from napari_unet.core.boxes import format_region
+from napari_unet.core.job import SegmentJob
 from napari_unet.io.pyramid import plan_levels
 
 if TYPE_CHECKING:
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from napari_unet.app.foreseeing.timing import MeasuredTile
     from napari_unet.app.objecting.estimate import ObjectsEstimate
     from napari_unet.app.plan import Estimate, SegmentPlan
-    from napari_unet.core.job import SegmentJob
 
 SCHEMA_VERSION = 1
+
+DIVIDED = {"shard", "workers"}
+"""Fields of a job that divide the work. A plan is of all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ def foresee(job: SegmentJob, workers: tuple[int, ...] = (1,), *, measure: bool =
     Parameters
     ----------
     job : SegmentJob
-        What to do.
+        What to do; that it names a shard or workers does not count.
     workers : tuple of int
         Numbers of workers that hours are asked for.
     measure : bool
@@ -128,6 +131,7 @@ def foresee(job: SegmentJob, workers: tuple[int, ...] = (1,), *, measure: bool =
     UNetError
         If the image, the model, an option or the output cannot be used.
     """
+    job = job.model_copy(update=dict.fromkeys(DIVIDED & SegmentJob.model_fields.keys()))
     backend = open_backend(job)
     edge, remembered = first_tile_edge(job, backend)
     plan = plan_segment(job, edge)
