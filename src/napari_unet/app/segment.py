@@ -18,6 +18,7 @@ from napari_unet.app.segmenting.run import (
     tile_run,
 )
 from napari_unet.app.segmenting.shards import run_shard
+from napari_unet.app.segmenting.workers import WorkersRun
 from napari_unet.core.events import AlreadyDone, Finished
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.objects_events import ObjectsCancelled, ObjectsFound
@@ -130,11 +131,12 @@ def run_job(
         # Objects are found when all shards are there.
         yield from run_shard(job, control)
         return
+    kind = None if job.workers is None else WorkersRun
     if job.output_kind == "classes":
-        yield from run_segmentation(job, control)
+        yield from run_segmentation(job, control, kind)
         return
     last: JobEvent | None = None
-    with closing(run_segmentation(job, control)) as events:
+    with closing(run_segmentation(job, control, kind)) as events:
         for event in events:
             if not isinstance(event, Finished | AlreadyDone):
                 yield event

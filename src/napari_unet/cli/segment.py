@@ -100,6 +100,13 @@ def segment(
             "others; then run `finish`.",
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that compute blocks at the same time, with GPUs one each. Needs the "
+            "extra distributed."
+        ),
+    ] = None,
     require_complete: Annotated[
         bool | None,
         typer.Option(

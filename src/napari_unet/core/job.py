@@ -109,6 +109,9 @@ class SegmentJob(Settings):
     shard : str or None
         "i/N": compute only the i-th of N equal parts of the blocks, beside processes that
         compute the others; `napari-unet finish` then completes the output. None = all blocks.
+    workers : int or None
+        Processes that compute blocks at the same time, on this machine; None = this one alone. With
+        a GPU there is one worker per GPU.
     require_complete : bool
         Refuse an image with chunks that were never written, instead of reading its fill value.
     overwrite : bool
@@ -141,6 +144,7 @@ class SegmentJob(Settings):
     output_kind: OutputKind = "classes"
     shards: bool = False
     shard: ShardName | None = None
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     require_complete: bool = False
     overwrite: bool = False
     ome_version: OmeVersion = "0.5"
@@ -157,6 +161,8 @@ class SegmentJob(Settings):
                 "with overwrite each shard would delete what the others made; delete the old "
                 "output first, or give another name"
             )
+        if self.workers is not None:
+            raise ValueError("a shard is computed by one process; give shard or workers, not both")
         return self
 
     @property
