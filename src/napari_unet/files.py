@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 REPLACE_TRIES = 10
 """Attempts of a rename that Windows denies because a scanner or indexer holds the target open."""
 
-MAX_JSON_BYTES = 4 * 2**20
+MAX_JSON_BYTES = 2 * 2**20
 """Longest JSON file that is read; in memory it takes up to twenty times its length."""
 
+_LOST = (errno.EIO, errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _DENIED = (5, 32)  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION
 _FIRST_DELAY_S = 0.01
 
@@ -179,14 +180,23 @@ def retry_denied(action: Callable[[], object]) -> None:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make the names in a folder survive a power cut, where the system offers that."""
-    # Windows cannot open folders; some network file systems refuse to sync one.
-    with contextlib.suppress(OSError):
+    """Make the names in a folder survive a power cut, where the system offers that.
+
+    Raises
+    ------
+    OSError
+        If the disk fails or is full.
+    """
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        # Windows cannot open folders; some network file systems refuse to sync one.
+        if error.errno in _LOST:
+            raise
 
 
 _BINARY: int = getattr(os, "O_BINARY", 0)

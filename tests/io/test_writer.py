@@ -387,7 +387,7 @@ def test_a_folder_without_permission_is_named_before_anything_is_made(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(output_state, "write_atomically", refuse)
+    monkeypatch.setattr(output_state.tempfile, "TemporaryFile", refuse)
     with pytest.raises(StorageError, match=r"a\.zarr: .*cannot be written: Permission denied"):
         create_output(spec_of(tmp_path / "a.zarr"), replace=False)
     assert list((tmp_path / "a.zarr").iterdir()) == []

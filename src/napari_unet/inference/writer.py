@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import queue
 import threading
 from dataclasses import dataclass
@@ -187,8 +188,7 @@ class BlockWriter:
         if buffer.missing == 0:
             del self._blocks[index]
             self._complete(buffer, result)
-            if self._journal is not None:
-                self._journal.enter_done(buffer.block, buffer.nonfinite)
+            self._enter(buffer)
         self._finished.put((result.box, at_once or buffer.missing == 0))
         if buffer.missing == 0:
             self._finished.put(buffer.box)
@@ -200,6 +200,23 @@ class BlockWriter:
             self._store(last.box, last.labels, last.probabilities)
         else:
             self._store(buffer.box, buffer.labels, buffer.probabilities)
+
+    def _enter(self, buffer: BlockBuffer) -> None:
+        """Enter a block that is stored.
+
+        What a disk could not sync it may have dropped; so it is stored again before another try.
+        """
+        journal = self._journal
+        if journal is None:
+            return
+        attempts = itertools.count()
+
+        def attempt() -> None:
+            if next(attempts):
+                self._store(buffer.box, buffer.labels, buffer.probabilities)
+            journal.enter_done(buffer.block, buffer.nonfinite)
+
+        patiently(attempt, _NEVER)
 
     def _flush(self) -> None:
         for buffer in self._blocks.values():

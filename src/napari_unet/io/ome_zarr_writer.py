@@ -5,7 +5,6 @@ OME-Zarr 0.5 and 0.4, chunks with checksums, pyramids.
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +33,8 @@ from napari_unet.io.output_state import (
     remove_group,
     storage_errors,
 )
-from napari_unet.io.pyramid import Reduction, split_box
-from napari_unet.io.stored_objects import checksum, make_durable
+from napari_unet.io.pyramid import Reduction, object_boxes, split_box
+from napari_unet.io.stored_objects import checksum, make_durable, make_metadata_durable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -173,8 +172,7 @@ class OutputImage:
         """
         self._check(box, box.shape)
         for array in (*self._labels[:1], *self._probabilities[:1]):
-            with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be made durable"):
-                make_durable(array, self._index(array, box))
+            self._sync(array, box)
 
     def checksums(self, box: Box) -> tuple[int, int | None]:
         """Return CRC-32 of the labels and of the probabilities of a box, read back from the disk.
@@ -226,6 +224,10 @@ class OutputImage:
         with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be written"):
             retry_denied(lambda: array.__setitem__(index, values.astype(array.dtype, copy=False)))
 
+    def _sync(self, array: zarr.Array[Any], box: Box) -> None:
+        with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be made durable"):
+            make_durable(array, self._index(array, box))
+
     def _read(self, array: zarr.Array[Any], box: Box) -> npt.NDArray[Any]:
         lead = array.ndim - len(self.spec.spatial_axes)
         with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be read back"):
@@ -241,7 +243,7 @@ class OutputImage:
             reduction = Reduction(fine, coarse)
             region = reduction.touched(region)
             ratio = float(np.prod(fine, dtype=float) / np.prod(coarse, dtype=float))
-            for part in _objects(region, self.spec.object_shape(level), coarse):
+            for part in object_boxes(region, self.spec.object_shape(level), coarse):
                 for piece in split_box(part, ratio, MAX_PYRAMID_VALUES // values):
                     yield level, reduction, piece
 
@@ -250,9 +252,11 @@ class OutputImage:
         fine = self._read(self._labels[level - 1], window)
         coarse = reduction.objects if self.spec.holds_objects else reduction.labels
         self._write(self._labels[level], part, coarse(part, fine))
+        self._sync(self._labels[level], part)
         if self._probabilities:
             fine = self._read(self._probabilities[level - 1], window)
             self._write(self._probabilities[level], part, reduction.probabilities(part, fine))
+            self._sync(self._probabilities[level], part)
 
 
 def create_output(spec: OutputSpec, *, replace: bool) -> OutputImage:
@@ -292,6 +296,7 @@ def create_output(spec: OutputSpec, *, replace: bool) -> OutputImage:
             probabilities = [
                 _create_array(spec, k, "probabilities") for k in range(len(spec.levels))
             ]
+        make_metadata_durable([*labels, *probabilities])
         # Last: a name is listed only when there is something to open.
         _list_label(spec)
     return OutputImage(spec, labels, probabilities)
@@ -393,15 +398,3 @@ def _create_array(spec: OutputSpec, level: int, kind: ArrayKind) -> zarr.Array[A
         config=EVERY_CHUNK,
     )
     return array
-
-
-def _objects(region: Box, edges: Shape, shape: Shape) -> Iterator[Box]:
-    """Yield the stored objects, cut to the array, that touch a region."""
-    ranges = [
-        range(a // edge, -(-b // edge))
-        for a, b, edge in zip(region.start, region.stop, edges, strict=True)
-    ]
-    for index in itertools.product(*ranges):
-        start = tuple(i * edge for i, edge in zip(index, edges, strict=True))
-        stop = tuple(min(a + edge, n) for a, edge, n in zip(start, edges, shape, strict=True))
-        yield Box(start, stop)

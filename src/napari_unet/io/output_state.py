@@ -6,13 +6,14 @@ import errno
 import os
 import secrets
 import shutil
+import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_unet.errors import StorageError
-from napari_unet.files import retry_denied, write_atomically
+from napari_unet.files import retry_denied
 from napari_unet.io.ome_documents import OURS, read_group
 
 if TYPE_CHECKING:
@@ -134,9 +135,11 @@ def check_writable(folder: Path) -> None:
     """
     with storage_errors(f"{folder}: this output folder cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".napari-unet-{secrets.token_hex(4)}.probe"
-        write_atomically(probe, b"probe")
-        probe.unlink()
+        # Where the system has files without a name, not even a crash leaves anything.
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+            probe.flush()
+            os.fsync(probe.fileno())
 
 
 @contextmanager

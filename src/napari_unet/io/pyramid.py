@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from napari_unet.core.boxes import Box
 from napari_unet.core.classes import UNLABELED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     from napari_unet.core.arrays import ImageSource
@@ -172,3 +175,15 @@ def split_box(box: Box, fine_voxels_per_voxel: float, max_voxels: int) -> list[B
     return [
         part for half in (low, high) for part in split_box(half, fine_voxels_per_voxel, max_voxels)
     ]
+
+
+def object_boxes(region: Box, edges: Shape, shape: Shape) -> Iterator[Box]:
+    """Yield the stored objects, cut to the array, that touch a region."""
+    ranges = [
+        range(a // edge, -(-b // edge))
+        for a, b, edge in zip(region.start, region.stop, edges, strict=True)
+    ]
+    for index in itertools.product(*ranges):
+        start = tuple(i * edge for i, edge in zip(index, edges, strict=True))
+        stop = tuple(min(a + edge, n) for a, edge, n in zip(start, edges, shape, strict=True))
+        yield Box(start, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import zlib
@@ -11,15 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.files import sync_folder
+from napari_unet.io.output_state import storage_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy.typing as npt
     import zarr
 
-TORN = "*.partial"
-"""What zarr calls a file until it is whole; a killed process leaves some, and nobody reads them."""
+TORN = ("*.partial", ".*.part")
+"""What zarr and we call a file until it is whole; killed processes leave some that nobody reads."""
+
+METADATA = ("zarr.json", ".zarray", ".zattrs")
+"""What tells readers how an array is stored."""
 
 
 def stored_files(array: zarr.Array[Any], index: tuple[slice, ...]) -> Iterator[Path]:
@@ -37,7 +42,7 @@ def stored_files(array: zarr.Array[Any], index: tuple[slice, ...]) -> Iterator[P
         range(part.start // edge, -(-part.stop // edge))
         for part, edge in zip(index, edges, strict=True)
     ]
-    folder = Path(str(array.store.root)) / array.path  # type: ignore[attr-defined]  # LocalStore
+    folder = _folder(array)
     for position in itertools.product(*ranges):
         yield folder / array.metadata.encode_chunk_key(position)
 
@@ -51,13 +56,31 @@ def make_durable(array: zarr.Array[Any], index: tuple[slice, ...]) -> None:
         If a file is missing, or the disk refuses.
     """
     folders: set[Path] = set()
+    own = _folder(array)
     for path in stored_files(array, index):
-        descriptor = os.open(path, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        folders.update(path.parents[: len(index)])
+        _sync(path)
+        # Up to that of the array: the first chunk in a folder makes the folder, too.
+        folders.update(path.parents[: path.parents.index(own) + 1])
+    for folder in folders:
+        sync_folder(folder)
+
+
+def make_metadata_durable(arrays: Iterable[zarr.Array[Any]]) -> None:
+    """Make arrays survive a power cut, as far as nothing is written into them yet.
+
+    Raises
+    ------
+    OSError
+        If the disk refuses.
+    """
+    folders: set[Path] = set()
+    for array in arrays:
+        own = _folder(array)
+        for name in METADATA:
+            if (own / name).exists():
+                _sync(own / name)
+        # Any of those above may be new.
+        folders.update((own, *own.parents))
     for folder in folders:
         sync_folder(folder)
 
@@ -77,7 +100,35 @@ def sweep(folder: Path) -> int:
     OSError
         If one cannot be deleted.
     """
-    torn = list(folder.rglob(TORN))
+    torn = [path for pattern in TORN for path in folder.rglob(pattern)]
     for path in torn:
         path.unlink(missing_ok=True)
     return len(torn)
+
+
+def sweep_parts(*paths: Path) -> None:
+    """Delete what killed processes left of files that they were replacing.
+
+    Only who holds the lock of the output may do that.
+
+    Raises
+    ------
+    StorageError
+        If one cannot be deleted.
+    """
+    for path in paths:
+        with storage_errors(f"{path}: leftovers of a crash cannot be deleted"):
+            for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+                part.unlink(missing_ok=True)
+
+
+def _folder(array: zarr.Array[Any]) -> Path:
+    return Path(str(array.store.root)) / array.path  # type: ignore[attr-defined]  # LocalStore
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +73,9 @@ def sealed(output: OutputImage, block: Block, nonfinite: int) -> BlockEntry:
     StorageError
         If the disk refuses, or what was stored is damaged.
     """
-
-    def seal() -> tuple[int, int | None]:
-        output.make_durable(block.write)
-        return output.checksums(block.write)
-
-    labels, chances = patiently(seal, threading.Event())
+    # Not tried again: what could not be synced may be dropped, and the next attempt succeeds.
+    output.make_durable(block.write)
+    labels, chances = patiently(partial(output.checksums, block.write), threading.Event())
     return BlockEntry(labels, chances, nonfinite)
 
 

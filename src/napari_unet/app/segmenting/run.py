@@ -43,6 +43,7 @@ from napari_unet.io.ledger import Ledger
 from napari_unet.io.ome_zarr_writer import OutputImage, OutputSpec, create_output, reopen_output
 from napari_unet.io.output_state import check_writable
 from napari_unet.io.pyramid import plan_levels
+from napari_unet.io.stored_objects import sweep_parts
 from napari_unet.model.weights import load_model
 
 if TYPE_CHECKING:
@@ -193,8 +194,9 @@ class Run:
                 "nonfinite_voxels": self.tally.nonfinite,
                 "missing_input_chunks": missing,
             }
-            output.finish(self._attributes())
+            # What OUT says decides: it comes last.
             self._write_record("complete")
+            output.finish(self._attributes())
             labels = str(output.labels_path)
         yield Finished(
             plan.job.output,
@@ -232,6 +234,7 @@ class Run:
         self._provenance |= keeper.provenance()
 
     def _open_output(self, normalization: Normalization) -> Iterator[JobEvent]:
+        sweep_parts(self._record, self._ledger.path)
         if self._past is None:
             with shards_forgotten(self._ledger.path):
                 self._create(normalization)
