@@ -220,6 +220,7 @@ def test_when_the_smallest_tile_does_not_fit_it_is_said() -> None:
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory"
         ),
+        RuntimeError("could not create a primitive"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
     ],
