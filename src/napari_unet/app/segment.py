@@ -23,7 +23,7 @@ from napari_unet.core.events import AlreadyDone, Finished
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.objects_events import ObjectsCancelled, ObjectsFound
 from napari_unet.core.objects_job import ObjectsJob
-from napari_unet.errors import InputError
+from napari_unet.errors import ConfigError, InputError
 from napari_unet.inference.control import JobControl
 from napari_unet.inference.engine import Tally, run_tiles
 from napari_unet.inference.memory import MemorySink
@@ -81,6 +81,8 @@ def segment(
     job = SegmentJob.parse(
         {"input": path, "model": str(model), "output": "", **options}, source="segment"
     )
+    if job.shard is not None or job.workers is not None:
+        raise ConfigError("shards and workers compute into files; use run_job for them")
     selection = selection_of(job, find_model(job.model).header)
     source = (
         open_image(Path(path).expanduser(), selection) if path else wrap_array(image, selection)

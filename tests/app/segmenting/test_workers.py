@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
+import numpy as np
 import psutil
 import pytest
 from tests.app.segmenting.test_shards import (
@@ -22,6 +23,7 @@ from tests.app.segmenting.test_shards import (
     whole_of,
 )
 
+import napari_unet
 from napari_unet.app.job_files import read_record, record_path
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.block_work import own_device
@@ -247,6 +249,11 @@ def test_workers_of_a_shard_are_refused() -> None:
     values = {"input": "a", "model": "b", "output": "c", "shard": "1/2", "workers": 2}
     with pytest.raises(ConfigError, match="shard or workers, not both"):
         SegmentJob.parse(values, source="test")
+
+
+def test_arrays_in_memory_have_no_workers(model: str) -> None:
+    with pytest.raises(ConfigError, match="use run_job"):
+        napari_unet.segment(np.zeros((20, 30), np.uint8), model, workers=2)
 
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

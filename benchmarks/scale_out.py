@@ -1,0 +1,179 @@
+"""What the ledger and the workers of dask cost on top of the plain run, block by block.
+
+    python benchmarks/scale_out.py [--model em-membranes] [--slices 6] [--rounds 3] [--threads 1]
+
+Three ways to segment one stack of 1024 x 1024 slices, a block each, in turn: without a ledger, with
+it, and with one worker process, all with as many threads for the network. Compared is the time from
+the first block to the last; what it takes until the first block is there is printed apart, because
+it is the same for three blocks and for three million. CPU seconds are those of all processes taken
+together: other programs on the machine disturb them less than they disturb the clock.
+
+The labels of the three must be equal, and so must those of `--shard 1/2`, `2/2` and `finish`, and
+of two workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import psutil
+import tifffile
+
+from napari_unet.app.finish import run_finish
+from napari_unet.app.segment import run_job
+from napari_unet.app.segmenting.run import Run, run_segmentation
+from napari_unet.core.events import BlockDone
+from napari_unet.core.job import SegmentJob
+from napari_unet.inference.control import JobControl
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable
+
+    from napari_unet.core.events import JobEvent
+    from napari_unet.inference.tile_input import TileRun
+
+WAYS = ("plain", "ledger", "worker")
+
+
+class PlainRun(Run):
+    """A run that notes nothing: what is lost is lost."""
+
+    def _segment(self, tiles: TileRun, control: JobControl) -> Generator[JobEvent]:
+        yield from super()._segment(replace(tiles, journal=None), control)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds per block after the first one, by the clock and of the CPU, and until that one."""
+
+    clock: float
+    cpu: float
+    first: float
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of all that it has started and that live."""
+    own = psutil.Process()
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
+
+
+def cost_of(events: Iterable[Any]) -> Cost:
+    """Return what a run costs."""
+    began = time.perf_counter()
+    marks = [
+        (time.perf_counter(), cpu_seconds()) for event in events if isinstance(event, BlockDone)
+    ]
+    (first, cpu_first), (last, cpu_last) = marks[0], marks[-1]
+    between = len(marks) - 1
+    return Cost((last - first) / between, (cpu_last - cpu_first) / between, first - began)
+
+
+def chunks(output: str) -> dict[str, bytes]:
+    """Return all label chunks of an output."""
+    root = Path(output) / "labels"
+    files = (path for path in root.rglob("*") if path.is_file() and path.name != "zarr.json")
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def events_of(way: str, job: SegmentJob) -> Iterable[Any]:
+    """Return the events of a job that is run in one of the ways."""
+    if way == "plain":
+        return run_segmentation(job, JobControl(), PlainRun)
+    return run_job(job.model_copy(update={"workers": 1}) if way == "worker" else job)
+
+
+def shared(job: SegmentJob) -> dict[str, bytes]:
+    """Return the chunks of a job that two shards have computed."""
+    for shard in ("1/2", "2/2"):
+        for _ in run_job(job.model_copy(update={"shard": shard})):
+            pass
+    for _ in run_finish(job.output):
+        pass
+    return chunks(job.output)
+
+
+def report(costs: dict[str, list[Cost]]) -> dict[str, Any]:
+    """Return medians, and how much more than the plain run of the same round each way takes."""
+    rows: dict[str, Any] = {}
+    for way in WAYS:
+        rows[way] = {
+            "seconds_per_block": round(statistics.median(c.clock for c in costs[way]), 3),
+            "cpu_seconds_per_block": round(statistics.median(c.cpu for c in costs[way]), 3),
+            "seconds_until_first_block": round(statistics.median(c.first for c in costs[way]), 1),
+        }
+        for field in ("clock", "cpu"):
+            ratios = [
+                getattr(cost, field) / getattr(plain, field) - 1
+                for cost, plain in zip(costs[way], costs["plain"], strict=True)
+            ]
+            rows[way][f"{field}_overhead_percent"] = [round(100 * r, 1) for r in ratios]
+            median = statistics.median(ratios)
+            rows[way][f"{field}_overhead_percent_median"] = round(100 * median, 1)
+    return rows
+
+
+def main() -> None:
+    """Measure in turn and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="em-membranes")
+    parser.add_argument("--slices", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
+    with tempfile.TemporaryDirectory() as folder:
+        stack = Path(folder) / "stack.tif"
+        shape = (options.slices, 1024, 1024)
+        tifffile.imwrite(stack, np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+        job = SegmentJob(
+            input=str(stack),
+            axes="zyx",
+            model=options.model,
+            output=str(Path(folder) / "warm.zarr"),
+            device="cpu",
+            tile_size=512,
+            threads=options.threads,
+        )
+        found = []
+        for index in range(options.rounds):
+            for way in WAYS:
+                output = str(Path(folder) / f"{way}{index}.zarr")
+                now = job.model_copy(update={"output": output})
+                costs[way].append(cost_of(events_of(way, now)))
+                found.append(chunks(output))
+        two = job.model_copy(update={"output": str(Path(folder) / "two.zarr"), "workers": 2})
+        for _ in run_job(two):
+            pass
+        found.append(chunks(two.output))
+        found.append(shared(job.model_copy(update={"output": str(Path(folder) / "shared.zarr")})))
+    print(
+        json.dumps(
+            {
+                "blocks": options.slices,
+                "threads": options.threads,
+                "ways": report(costs),
+                "all_equal": all(one == found[0] for one in found),
+                "outputs_compared": len(found),
+            },
+            indent=2,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
