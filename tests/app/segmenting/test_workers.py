@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +27,7 @@ from tests.app.segmenting.test_shards import (
 )
 
 import napari_unet
-from napari_unet.app.job_files import read_record, record_path
+from napari_unet.app.job_files import command_line, read_record, record_path
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.block_work import own_device
 from napari_unet.app.segmenting.workers import usable_cores
@@ -43,7 +46,7 @@ from napari_unet.inference.control import JobControl
 from napari_unet.io.ledger import read_ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 POISON = """
 import os, pathlib, signal
@@ -203,6 +206,40 @@ def test_workers_end_with_the_process_that_started_them(
     assert psutil.wait_procs(children, timeout=30)[1] == []
     run(job)
     assert stored(job.output) == whole
+
+
+def test_ctrl_c_reaches_all_processes_and_drops_no_block(
+    tmp_path: Path, stack_path: str, model: str
+) -> None:
+    job = job_of(tmp_path, stack_path, model, block_size=16, tile_size=16)
+    words = [sys.executable, "-m", "napari_unet", *command_line(with_workers(job))[1:]]
+    process = subprocess.Popen(
+        [*words, "--progress", "json"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A terminal sends its signals to a whole process group.
+        start_new_session=True,
+    )
+    with process:
+        assert process.stdout is not None
+        events = [json.loads(line)["event"] for line in _until_begun(process, process.stdout)]
+    assert process.returncode == 130
+    assert events[-1] == "cancelled"
+    assert "block_failed" not in events
+    assert done_blocks(job) == events.count("block_done")
+    assert isinstance(run(job)[-1], Finished)
+    assert stored(job.output) == whole_of(tmp_path, stack_path, model, block_size=16, tile_size=16)
+
+
+def _until_begun(process: subprocess.Popen[str], lines: Iterable[str]) -> Iterator[str]:
+    """Yield what a process prints; interrupt its group after the first block."""
+    interrupted = False
+    for line in lines:
+        yield line
+        if '"block_done"' in line and not interrupted:
+            interrupted = True
+            os.killpg(process.pid, signal.SIGINT)
 
 
 def test_damage_of_the_image_fails_its_block_only(
