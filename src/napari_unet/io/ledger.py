@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from napari_unet.errors import LockedError, StorageError
-from napari_unet.files import write_atomically
+from napari_unet.files import open_without_waiting, write_atomically
 from napari_unet.io.output_state import storage_errors
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def read_ledger(path: Path) -> LedgerContent | None:
     with storage_errors(f"{path}: the ledger cannot be read"):
         if not path.exists():
             return None
-        with path.open("rb") as file:
+        with open(path, "rb", opener=open_without_waiting) as file:
             for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
                 values = _parse(line)
                 if values is None:
@@ -119,7 +119,7 @@ def read_ledger(path: Path) -> LedgerContent | None:
                 if content is None:
                     content = _header(values, path)
                 else:
-                    _enter(content, values)
+                    _enter_read(content, values, path)
                 content.good_bytes += len(line)
     if content is None:
         raise StorageError(
@@ -302,7 +302,8 @@ def _done_values(block: Shape, entry: BlockEntry) -> dict[str, Any]:
 
 
 def _format(values: Mapping[str, Any]) -> bytes:
-    text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    # ASCII: a cause may name a file whose name is no text.
+    text = json.dumps(values, allow_nan=False, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
@@ -331,21 +332,41 @@ def _header(values: dict[str, Any], path: Path) -> LedgerContent:
     return LedgerContent(fingerprint, settled)
 
 
+def _enter_read(content: LedgerContent, values: dict[str, Any], path: Path) -> None:
+    """Take a line of a file into account, whose sum is right and whose content may be anything."""
+    try:
+        _enter(content, values)
+    except (LookupError, TypeError, ValueError) as error:
+        raise StorageError(
+            f"{path}: a line of the ledger makes no sense ({type(error).__name__}: {error}); use "
+            "the napari-unet that wrote it, or --overwrite to compute everything anew"
+        ) from error
+
+
 def _enter(content: LedgerContent, values: dict[str, Any]) -> None:
     """Take a line into account; kinds of line of later versions are passed over."""
     kind = values.get("line")
     if kind == "run":
         content.last_run = values
     elif kind == "done":
-        block = tuple(values["block"])
+        block, chances = _index(values), values["probabilities"]
         content.done[block] = BlockEntry(
-            values["labels"], values["probabilities"], values["nonfinite"]
+            int(values["labels"]),
+            None if chances is None else int(chances),
+            int(values["nonfinite"]),
         )
         content.failed.pop(block, None)
     elif kind == "failed":
-        block = tuple(values["block"])
-        content.failed[block] = values["cause"]
+        block = _index(values)
+        content.failed[block] = str(values["cause"])
         content.done.pop(block, None)
+
+
+def _index(values: dict[str, Any]) -> Shape:
+    block = tuple(values["block"])
+    if not all(type(n) is int and n >= 0 for n in block):
+        raise ValueError(f"the index {block} of a block")
+    return block
 
 
 def _who(path: Path) -> str:
