@@ -1,27 +1,32 @@
 """What a worker does: compute one block, make it durable, and say what its ledger is to say.
 
 A worker opens the image, loads the model and opens the output once, when it gets its first block.
-It never touches the ledger: that is for the process that hands out the blocks.
+Two of its threads take a block each, and take turns at the network: while one computes, the other
+reads or stores. A worker never touches the ledger: that is for the process that hands out blocks.
 """
 
 from __future__ import annotations
 
+import threading
 import traceback
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from torch import Tensor, nn
+
 from napari_unet.app.plan import plan_segment
 from napari_unet.app.segmenting.journal import RUN, sealed
-from napari_unet.app.segmenting.run import make_predictor
 from napari_unet.app.segmenting.shard_files import block_number
 from napari_unet.core.events import Warned
 from napari_unet.errors import BackendError, InputError, StorageError, UNetError
 from napari_unet.inference.control import JobControl
 from napari_unet.inference.device import choose_backend
 from napari_unet.inference.engine import Tally, run_tiles
+from napari_unet.inference.predictor import Predictor
 from napari_unet.inference.tile_input import TileRun
 from napari_unet.io.ome_zarr_writer import reopen_output
 from napari_unet.io.output_state import read_output_state
+from napari_unet.model.weights import load_model
 
 if TYPE_CHECKING:
     from napari_unet.app.plan import SegmentPlan
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
     from napari_unet.core.job import SegmentJob
     from napari_unet.core.normalization import Normalization
     from napari_unet.core.tiling import Block, TileGrid
-    from napari_unet.inference.predictor import Predictor
     from napari_unet.io.ledger import BlockEntry
     from napari_unet.io.ome_zarr_writer import OutputImage
     from napari_unet.io.output_spec import OutputSpec
@@ -122,7 +126,10 @@ class BlockWorker:
         plan = plan_segment(job, backend.default_tile_edge)
         _require_same(plan, order)
         self._plan = replace(plan, grid=order.grid, region=order.region)
-        self._predictor: Predictor = make_predictor(plan, backend)
+        loaded = load_model(plan.model.path, expected_sha256=plan.model.sha256)
+        net = _TakingTurns(loaded.net)
+        size = job.batch_size or 1
+        self._predictor = Predictor(net, order.grid.net, backend, size, job.average)
         self._output: OutputImage = reopen_output(order.output)
 
     def compute(self, index: Shape) -> BlockOutcome:
@@ -152,6 +159,21 @@ class BlockWorker:
         events = run_tiles(run, self._predictor, JobControl(), tally)
         notes = tuple(event.message for event in events if isinstance(event, Warned))
         return BlockOutcome(index, slip.entry, slip.cause, notes)
+
+
+class _TakingTurns(nn.Module):
+    """A network that computes for one thread at a time."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+        self._turn = threading.Lock()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the network's answer, when it is this thread's turn."""
+        with self._turn:
+            answer: Tensor = self.net(images)
+        return answer
 
 
 class _Slip:
@@ -198,10 +220,11 @@ def compute_block(order: WorkOrder, index: Shape) -> BlockOutcome:
     process = get_worker()
     process.log_event(BEGUN, list(index))
     try:
-        worker: BlockWorker | None = getattr(process, _KEPT, None)
-        if worker is None or worker.order.run != order.run:
-            worker = BlockWorker(order, int(process.name))
-            setattr(process, _KEPT, worker)
+        with _OPENING:
+            worker: BlockWorker | None = getattr(process, _KEPT, None)
+            if worker is None or worker.order.run != order.run:
+                worker = BlockWorker(order, int(process.name))
+                setattr(process, _KEPT, worker)
         return worker.compute(index)
     except UNetError as error:
         return BlockOutcome(index, None, error=error, errno=_errno_of(error))
@@ -213,6 +236,9 @@ def compute_block(order: WorkOrder, index: Shape) -> BlockOutcome:
 
 BEGUN = "napari-unet-block-begun"
 """Topic under which a worker says which block it has begun."""
+
+_OPENING = threading.Lock()
+"""Of the threads of a worker the first one opens what all of them need."""
 
 _KEPT = "_napari_unet_block_worker"
 

@@ -2,13 +2,13 @@
 
 ::
 
-    this process                                 workers, one block at a time each
+    this process                                 workers, two blocks at a time each
     holds the ledger, hands out blocks  ------>  read, compute, store, make durable, read back
     enters a block when a worker says    <-----  its checksums
     that it is durable
 
-A worker that dies takes no other block with it: its block is tried again, then once more with
-nothing beside it, and fails if that ends its worker, too. All connections are encrypted with keys
+A block whose worker dies is tried again, then once more with nothing beside it, and fails if that
+ends its worker, too: so it takes no other block with it. All connections are encrypted with keys
 that exist in memory only, and are made to the loopback address.
 """
 
@@ -45,8 +45,11 @@ Client: TypeAlias = Any
 Future: TypeAlias = Any
 """Those of `distributed`, which is installed with an extra only, and typed in part."""
 
-WINDOW = 2
-"""Blocks under way per worker: one that it computes, one that waits for it."""
+SLOTS = 2
+"""Blocks that a worker has at hand: while it computes one, it reads or stores the other."""
+
+WINDOW = 3
+"""Blocks under way per worker, with one that waits for it."""
 
 MAX_DEATHS = 3
 """Workers that a block may end; before the last one it is left alone with its worker."""
@@ -298,7 +301,7 @@ def started_workers(workers: int, threads: int) -> Iterator[Client]:
             with dask.config.set(_settings(threads)):
                 cluster = library.LocalCluster(
                     n_workers=workers,
-                    threads_per_worker=1,
+                    threads_per_worker=SLOTS,
                     processes=True,
                     host="127.0.0.1",
                     security=library.Security.temporary(),
