@@ -29,6 +29,10 @@ MAX_FILE_BYTES = 2**20
 """A job file or record is a few kilobytes; more is refused unread."""
 
 
+MAX_DOTS = 64
+"""Dots in a line of a TOML file; names of settings have at most one."""
+
+
 class JobRecord(Settings):
     """What a run leaves beside its output.
 
@@ -71,7 +75,7 @@ def read_settings_file(path: Path) -> dict[str, Any]:
     """
     try:
         text = read_bounded(path, MAX_FILE_BYTES).decode("utf-8")
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        values = json.loads(text) if path.suffix == ".json" else _parse_toml(text)
     except OSError as error:
         raise ConfigError(f"job file {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -83,6 +87,13 @@ def read_settings_file(path: Path) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ConfigError(f"job record {path} holds no job")
     return values
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    # A dotted name of n parts takes the standard library memory and time of the order n squared.
+    if any(line.count(".") > MAX_DOTS for line in text.splitlines()):
+        raise ValueError(f"a line has more than {MAX_DOTS} dots; write it as several")
+    return tomllib.loads(text)
 
 
 def write_settings_file(path: Path, values: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ A chunk whose last label is erased is deleted, so the names of the chunks are th
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ from napari_unet.errors import (
     UNetError,
 )
 from napari_unet.io.damage import check_decoded_size, describe, input_errors
+from napari_unet.io.selection import MAX_VOXELS
 from napari_unet.io.zarr_chunks import StoredChunks
 from napari_unet.io.zarr_codecs import guarded
 from napari_unet.io.zarr_open import BoundedStore
@@ -161,7 +163,10 @@ class AnnotationStore:
         """
         annotation = self._empty.copy()
         for box in self.block_boxes():
-            annotation.write(box, self.read(box))
+            try:
+                annotation.write(box, self.read(box))
+            except AnnotationError as error:
+                raise AnnotationError(f"{self.path}: {error}; {_CHUNK_REMEDY}") from error
         return annotation
 
     def write(self, box: Box, labels: npt.NDArray[Any]) -> None:
@@ -314,13 +319,17 @@ def _check_array(path: Path, array: zarr.Array[Any], attributes: StoreAttributes
             f"{STORE_VERSION}; use the program that wrote it"
         )
     keys = [array.metadata.encode_chunk_key(position) for position in ((0, 0, 0), (1, 2, 3))]
+    if min(array.shape) < 1 or min(array.chunks) < 1 or math.prod(array.shape) > MAX_VOXELS:
+        raise InputError(
+            f"{path}: no image has the shape {array.shape} or chunks {array.chunks}; {_REMEDY}"
+        )
     facts = (array.ndim, array.dtype, array.shards, keys)
     if facts != (3, np.dtype("uint8"), None, ["c/0/0/0", "c/1/2/3"]):
         raise InputError(
             f"{path}: the array of shape {array.shape} and type {array.dtype} is not laid out as "
             "a stored annotation; copy its labels into a new one"
         )
-    check_decoded_size(int(np.prod(array.chunks, dtype=object)), f"{path}: a chunk {array.chunks}")
+    check_decoded_size(math.prod(array.chunks), f"{path}: a chunk {array.chunks}")
 
 
 @contextmanager

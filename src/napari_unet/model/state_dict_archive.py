@@ -87,9 +87,10 @@ def _check_opcodes(pickled: bytes, path: str | os.PathLike[str]) -> None:
     """Refuse a pickle that names anything but what makes tensors; nothing of it is run."""
     try:
         named = {
-            str(argument).partition(" ")[0]
+            # PyTorch reads protocols 2 and 3, which have no names on the stack.
+            "the stack" if opcode.name == "STACK_GLOBAL" else str(argument).partition(" ")[0]
             for opcode, argument, _ in pickletools.genops(pickled)
-            if opcode.name in ("GLOBAL", "INST")
+            if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL")
         }
     # Damaged opcodes raise almost anything, too.
     except Exception as error:

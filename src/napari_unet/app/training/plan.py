@@ -139,6 +139,10 @@ def write_train_record(run: Path, record: TrainRecord) -> None:
         raise StorageError(f"{run / RECORD} cannot be written: {error.strerror}") from error
 
 
+MAX_RECORD_BYTES = 2**26
+"""A record names every image; more than 100,000 of them fit."""
+
+
 def read_train_record(run: Path) -> TrainRecord:
     """Return the record of a run folder.
 
@@ -148,7 +152,9 @@ def read_train_record(run: Path) -> TrainRecord:
         If there is none, or it cannot be read.
     """
     try:
-        return TrainRecord.parse(read_json(run / RECORD), source=str(run / RECORD))
+        return TrainRecord.parse(
+            read_json(run / RECORD, MAX_RECORD_BYTES), source=str(run / RECORD)
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the training in {run} cannot go on: its {RECORD} cannot be read ({error}); start "
