@@ -36,13 +36,13 @@ def sweep(places: int | None) -> int:
         for row in sweeps.rows(swept):
             print(row.markdown(), flush=True)
             problems += row.problems
+            for problem in row.problems:
+                print(f"NOT AS PROMISED: {problem}", file=sys.stderr, flush=True)
             faults, runs, wrong = faults + row.faults, runs + row.runs, wrong + row.wrong
         cuts, false = sweeps.torn_at_every_byte(swept)
     print(f"| all | {faults} | | | {runs} | | {wrong} |")
     print(f"\nA ledger cut at each of its {cuts} bytes said too much or too little {false} times.")
     print(f"{time.monotonic() - began:.0f} s.")
-    for problem in problems:
-        print(f"NOT AS PROMISED: {problem}", file=sys.stderr)
     return len(problems) + false
 
 
