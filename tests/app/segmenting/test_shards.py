@@ -18,6 +18,7 @@ from napari_unet.app.job_files import read_record, record_path
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.journal import ledger_path
 from napari_unet.app.segmenting.shard_files import Shard, block_index, block_number, shard_ledgers
+from napari_unet.app.verify import run_verify
 from napari_unet.core.boxes import Box
 from napari_unet.core.events import (
     AlreadyDone,
@@ -31,6 +32,7 @@ from napari_unet.core.events import (
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.receptive import unet_geometry
 from napari_unet.core.tiling import TileGrid
+from napari_unet.core.verify_events import Verified
 from napari_unet.errors import (
     ConfigError,
     InputError,
@@ -399,6 +401,21 @@ def test_finish_of_nothing_names_what_there_is(tmp_path: Path, stack_path: str, 
     whole_ledger(job).unlink()
     with pytest.raises(StorageError, match="there is no ledger"):
         list(run_finish(job.output))
+
+
+def test_verify_knows_what_shards_have_written(tmp_path: Path, stack_path: str, model: str) -> None:
+    job = job_of(tmp_path, stack_path, model)
+    for number in (1, 2):
+        run(part_of(job, f"{number}/2"))
+    list(run_finish(job.output))
+    verdict = list(run_verify(job.output))[-1]
+    assert isinstance(verdict, Verified)
+    assert verdict.is_right
+    (Path(job.output) / "labels/found/0/c/0/0/0").write_bytes(b"")
+    list(run_verify(job.output, repair=True))
+    repaired = list(run_verify(job.output))[-1]
+    assert isinstance(repaired, Verified)
+    assert repaired.is_right
 
 
 def test_the_header_holds_what_all_share(tmp_path: Path, stack_path: str, model: str) -> None:
