@@ -9,6 +9,7 @@ Each outcome is a line of JSON on standard output.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -90,6 +91,8 @@ def measure(case: Case, folder: Path) -> Outcome:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = case.make(folder)
+    # A collection in the fork would copy every page that it shares with this process.
+    gc.freeze()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
