@@ -147,7 +147,8 @@ def make_image(path: Path, shape: tuple[int, int, int] = (2, 60, 48)) -> None:
 
 def stored(out: Path) -> dict[str, bytes]:
     """Return all chunks of an output, byte by byte."""
-    files = (path for path in out.rglob("*") if path.is_file() and path.name not in METADATA)
+    others = (*METADATA, *LEFTOVERS)
+    files = (path for path in out.rglob("*") if path.is_file() and not path.name.endswith(others))
     return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
