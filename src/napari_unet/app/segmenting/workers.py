@@ -332,6 +332,12 @@ def _settings(threads: int) -> dict[str, Any]:
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.memory.pause": False,
+        # Profiles and statistics that nobody looks at take the cores from the network.
+        "distributed.worker.profile.enabled": False,
+        "distributed.worker.memory.monitor-interval": "1s",
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "10s",
+        "distributed.diagnostics.nvml": False,
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(variables, str(threads)),
     }
 
