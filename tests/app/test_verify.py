@@ -15,6 +15,7 @@ from tests.faults.drive import make_image
 from tests.results import write_result
 from zarr.storage import LocalStore
 
+from napari_unet.app.finish import run_finish
 from napari_unet.app.job_files import read_record
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.journal import ledger_path
@@ -293,6 +294,20 @@ def test_what_cannot_be_verified_is_said(job: SegmentJob, tmp_path: Path) -> Non
     write_result(tmp_path / "old.zarr", np.ones((2, 60, 48), np.uint8))
     with pytest.raises(InputError, match="cannot be read"):
         list(run_verify(tmp_path / "old.zarr"))
+
+
+def test_shards_are_verified_when_they_are_put_together(job: SegmentJob) -> None:
+    list(run_job(job.model_copy(update={"shard": "1/2"})))
+    for repair in (False, True):
+        with pytest.raises(ConfigError, match="in 2 shards that are not put together yet"):
+            list(run_verify(job.output, repair=repair))
+    list(run_job(job.model_copy(update={"shard": "2/2"})))
+    list(run_finish(job.output))
+    whole = stored(job)
+    assert counts(job) == (BLOCKS, 0, 0, 0)
+    (Path(job.output) / CHUNK).unlink()
+    assert list(run_verify(job.output, repair=True))[-1] == Repaired(job.output, "found", 1)
+    assert stored(job) == whole
 
 
 def test_the_command_says_it_in_sentences_and_by_its_exit_code(

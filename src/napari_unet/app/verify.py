@@ -13,6 +13,7 @@ from napari_unet.app.job_files import read_record, record_path, write_record
 from napari_unet.app.provenance import utc_now
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.journal import RUN, ledger_path
+from napari_unet.app.segmenting.shard_files import SHARDS
 from napari_unet.app.segmenting.stored_run import StoredRun, find_run
 from napari_unet.core.events import (
     AlreadyDone,
@@ -211,6 +212,11 @@ def _read(run: StoredRun, ledger: Ledger) -> LedgerContent:
     content = ledger.read()
     if content is None or content.settled.get(RUN) != run.labels.attributes.get(RUN):
         raise StorageError(f"{run.path}: its ledger was replaced a moment ago; verify again")
+    if content.settled.get(SHARDS):
+        raise ConfigError(
+            f"{run.path}: {run.name!r} was begun in {content.settled[SHARDS]} shards that are not "
+            f"put together yet; run napari-unet finish {run.path} first"
+        )
     return content
 
 
