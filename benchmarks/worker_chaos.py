@@ -23,7 +23,7 @@ import psutil
 import tifffile
 
 from napari_unet.app.segment import run_job
-from napari_unet.core.events import BlockFailed, Warned
+from napari_unet.core.events import BlockDone, BlockFailed, Warned
 from napari_unet.core.job import SegmentJob
 from napari_unet.errors import InputError
 
@@ -87,12 +87,13 @@ def main() -> None:
         hit = job.model_copy(update=many)
         killer, runs, failed, again = Killer(options.seconds, options.kills), 0, 0, 0
         began = time.monotonic()
-        killer.start()
         finished = False
         while not finished:
             runs += 1
             try:
                 for event in run_job(hit):
+                    if isinstance(event, BlockDone) and not killer.is_alive() and not killer.killed:
+                        killer.start()
                     failed += isinstance(event, BlockFailed)
                     again += isinstance(event, Warned) and "a worker ended" in event.message
                 finished = True
