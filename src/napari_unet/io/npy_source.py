@@ -25,6 +25,10 @@ REMEDY = "save it again with numpy.save"
 """What to do about a file that cannot be read."""
 
 
+MAX_HEADER_BYTES = 10_000
+"""Longest header that numpy itself evaluates; it would ask for the memory first."""
+
+
 class NpySource(StoredImage):
     """A `.npy` file read as an image.
 
@@ -97,6 +101,11 @@ def _read_header(path: Path) -> tuple[Shape, bool, np.dtype[Any], int]:
         }
         if version not in readers:
             raise InputError(f"{path}: version {version} of the .npy format; {REMEDY}")
+        start, width = stream.tell(), 2 if version == (1, 0) else 4
+        length = int.from_bytes(stream.read(width), "little")
+        if length > MAX_HEADER_BYTES:
+            raise InputError(f"{path}: its header claims {length:,} bytes; {REMEDY}")
+        stream.seek(start)
         shape, fortran, dtype = readers[version](stream)
         return tuple(shape), bool(fortran), dtype, stream.tell()
 
