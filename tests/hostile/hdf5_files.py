@@ -143,7 +143,7 @@ def _(folder: Path) -> Path:
     return folder / "hostile.h5" / "a"
 
 
-@collect("axistags nested 100,000 deep", legal=True)
+@collect("axistags nested 60,000 deep", legal=True)
 def _(folder: Path) -> Path:
     with start(folder) as file:
         file["a"] = VALUES
