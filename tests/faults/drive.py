@@ -17,6 +17,7 @@ import numpy as np
 import zarr
 from tests.faults.layer import Fault, Layer
 from tests.nets import save_lively_model
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from napari_unet.app.segmenting.journal import ledger_path
 from napari_unet.io.ledger import read_ledger
@@ -140,6 +141,7 @@ def make_image(path: Path, shape: tuple[int, int, int] = (2, 60, 48)) -> None:
             shape=data.shape,
             chunks=(1, 32, 32),
             dtype=data.dtype,
+            compressors=[ZstdCodec(), Crc32cCodec()],
             dimension_names=("z", "y", "x"),
         )
         array[:] = data

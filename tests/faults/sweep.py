@@ -186,11 +186,11 @@ def torn_lines(sweep: Sweep) -> Row:
     return row
 
 
-def power_cuts(sweep: Sweep, *, names: bool) -> Row:
+def power_cuts(sweep: Sweep, name: str, *options: str, names: bool) -> Row:
     """SIGKILL before every step, and all that was not synced is lost."""
     what = "names and data" if names else "data"
-    row = Row(f"power cut, unsynced {what} lost", "the same command")
-    case = sweep.case("plain")
+    row = Row(f"power cut, unsynced {what} lost ({name})", "the same command")
+    case = sweep.case(name, *options)
     steps = sweep.steps(case)
     # The last time after the end.
     for at in [*sweep.chosen(steps), 2 * steps]:
@@ -515,14 +515,15 @@ def nonfinite_images(sweep: Sweep) -> Row:
 def rows(sweep: Sweep) -> Iterator[Row]:
     """Yield all rows of the table."""
     yield kills(sweep, "plain")
-    yield kills(sweep, "probabilities", "--probabilities", "--shards")
+    yield kills(sweep, "shards", "--probabilities", "--shards")
     yield kills(sweep, "OME-Zarr 0.4", "--ome-version", "0.4", "--probabilities")
     yield killed_replacements(sweep)
     yield killed_repairs(sweep)
     yield torn_lines(sweep)
     yield torn_ledgers(sweep)
-    yield power_cuts(sweep, names=False)
-    yield power_cuts(sweep, names=True)
+    for names in (False, True):
+        yield power_cuts(sweep, "plain", names=names)
+        yield power_cuts(sweep, "shards", "--probabilities", "--shards", names=names)
     yield refusals(sweep, "ENOSPC", last=None, what="disk full (ENOSPC) from a step on")
     yield refusals(sweep, "EDQUOT", last=3, what="quota (EDQUOT) at four steps")
     yield file_limits(sweep)
@@ -535,7 +536,7 @@ def rows(sweep: Sweep) -> Iterator[Row]:
         yield unreadable_images(sweep, how)
     for how in DAMAGES:
         yield damage_at_rest(sweep, how, "plain")
-        yield damage_at_rest(sweep, how, "probabilities", "--probabilities", "--shards")
+        yield damage_at_rest(sweep, how, "shards", "--probabilities", "--shards")
     yield nonfinite_images(few)
     yield clock_jumps(sweep)
     yield two_drivers(sweep)

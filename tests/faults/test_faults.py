@@ -39,13 +39,16 @@ ROWS: dict[str, Callable[[Sweep], Row]] = {
     "killed in a repair": sweeps.killed_repairs,
     "killed in a line": sweeps.torn_lines,
     "ledger cut": sweeps.torn_ledgers,
-    "power cut, data": lambda s: sweeps.power_cuts(s, names=False),
-    "power cut, names": lambda s: sweeps.power_cuts(s, names=True),
+    "power cut, data": lambda s: sweeps.power_cuts(s, "plain", names=False),
+    "power cut, names": lambda s: sweeps.power_cuts(s, "plain", names=True),
     "disk full": lambda s: sweeps.refusals(s, "ENOSPC", last=None, what="disk full"),
     "EIO once": lambda s: sweeps.refusals(s, "EIO", last=0, what="EIO once"),
     "EIO once when reading": lambda s: sweeps.refused_reads(s, last=0, what="EIO read"),
     "damaged image": lambda s: sweeps.unreadable_images(s, "cut short"),
     "damaged output": lambda s: sweeps.damage_at_rest(s, "another chunk in its place", "plain"),
+    "damaged shards": lambda s: sweeps.damage_at_rest(
+        s, "a bit flipped", "shards", "--shards", "--probabilities"
+    ),
     "clock": sweeps.clock_jumps,
     "two drivers": sweeps.two_drivers,
 }

@@ -34,7 +34,7 @@ from napari_unet.io.output_state import (
     storage_errors,
 )
 from napari_unet.io.pyramid import Reduction, object_boxes, split_box
-from napari_unet.io.stored_objects import checksum, make_durable, make_metadata_durable
+from napari_unet.io.stored_objects import checksum, make_durable, make_metadata_durable, store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -222,7 +222,7 @@ class OutputImage:
         index = self._index(array, box)
         values = data.reshape(data.shape[:lead] + data.shape[data.ndim - keep :])
         with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be written"):
-            retry_denied(lambda: array.__setitem__(index, values.astype(array.dtype, copy=False)))
+            retry_denied(lambda: store(array, index, values.astype(array.dtype, copy=False)))
 
     def _sync(self, array: zarr.Array[Any], box: Box) -> None:
         with storage_errors(f"{self.spec.path}: {box} of {array.path} cannot be made durable"):

@@ -47,6 +47,34 @@ def stored_files(array: zarr.Array[Any], index: tuple[slice, ...]) -> Iterator[P
         yield folder / array.metadata.encode_chunk_key(position)
 
 
+def store(array: zarr.Array[Any], index: tuple[slice, ...], values: npt.NDArray[Any]) -> None:
+    """Write a part of an array, also where what is stored there is damaged.
+
+    Parameters
+    ----------
+    array : zarr.Array
+        In a `zarr.storage.LocalStore`.
+    index : tuple of slice
+        The part, with a start and a stop along each axis.
+    values : numpy.ndarray
+        Of its shape and type.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the disk refuses, or the values do not fit.
+    """
+    try:
+        array[index] = values
+    except OSError:
+        raise
+    except (ValueError, RuntimeError):
+        # Zarr reads a shard before it writes a part of it; one that is damaged holds nothing.
+        for path in stored_files(array, index):
+            path.unlink(missing_ok=True)
+        array[index] = values
+
+
 def make_durable(array: zarr.Array[Any], index: tuple[slice, ...]) -> None:
     """Make the stored part of an array survive a power cut.
 
