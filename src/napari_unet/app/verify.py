@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from typing import TypeAlias
 
-    from napari_unet.core.boxes import Shape
+    from napari_unet.core.boxes import Box, Shape
     from napari_unet.core.events import JobEvent
     from napari_unet.core.objects_events import ObjectsEvent
     from napari_unet.core.verify_events import VerifyEvent
@@ -172,7 +172,7 @@ class _Check:
                 self._counts.right += 1
             else:
                 self._counts.damaged += 1
-                self._spoil(index, cause)
+                self._spoil(index, box, cause)
                 yield BlockDamaged(0, box, cause)
             yield VerifyProgress(done, blocks)
         yield from self._compare_coarse(control)
@@ -189,10 +189,12 @@ class _Check:
             if cause is not None:
                 self._counts.coarse += 1
                 self.mark_incomplete()
+                if self._repair:
+                    self._run.discard(level, box)
                 yield BlockDamaged(level, box, cause)
             yield VerifyProgress(done, len(pieces))
 
-    def _spoil(self, index: Shape, cause: str) -> None:
+    def _spoil(self, index: Shape, box: Box, cause: str) -> None:
         """Enter that a block is not done any more."""
         if not self._repair:
             return
@@ -200,6 +202,8 @@ class _Check:
             self.mark_incomplete()
             self._ledger.enter_run(utc_now(), verify=True)
         self._ledger.enter_failed(index, cause)
+        # A shard would be read before it is written, and be half of what it was.
+        self._run.discard(0, box)
 
     def mark_incomplete(self) -> None:
         """Let the output say that its job is not finished, once, if that is to be repaired."""

@@ -19,6 +19,7 @@ from napari_unet.io.label_output import StoredLabels, list_labels
 from napari_unet.io.ledger import LEDGER_SUFFIX, read_ledger
 from napari_unet.io.ome_documents import read_group
 from napari_unet.io.ome_metadata import ome_attributes
+from napari_unet.io.output_state import storage_errors
 from napari_unet.io.pyramid import Reduction, split_box
 from napari_unet.io.stored_objects import checksum, stored_files
 
@@ -130,6 +131,19 @@ class StoredRun:
         except UNetError as error:
             return str(error)
         return None if same else f"level {level} is not what level {level - 1} says"
+
+    def discard(self, level: int, box: Box) -> None:
+        """Delete the files that hold a part of a level, so that nothing of them is kept.
+
+        Raises
+        ------
+        StorageError
+            If one cannot be deleted.
+        """
+        for array in (self.classes[level], *self.chances[level : level + 1]):
+            for path in stored_files(array, self._index(array, box)):
+                with storage_errors(f"{path}: it cannot be deleted"):
+                    path.unlink(missing_ok=True)
 
     @property
     def _ranges(self) -> tuple[range, ...]:
