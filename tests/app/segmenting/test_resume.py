@@ -315,7 +315,9 @@ def test_a_full_disk_says_how_far_it_came(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"disk is full.*; \d+ of 12 blocks .*; free 1 MB and run"):
+    with pytest.raises(
+        StorageError, match=r"disk is full.*; \d+ of 12 blocks .*; free 1 MB and run"
+    ):
         run(job)
     monkeypatch.setattr(os, "fsync", fsync)
     assert isinstance(run(job)[-1], Finished)
