@@ -35,10 +35,10 @@ from nuclei_data import (
 from train import LOG_EVERY, as_record
 
 from napari_unet.core.tiling import mirror_indices, whole_image_tile
+from napari_unet.core.train_events import StepDone
 from napari_unet.labels.interior_instances import interior_instances
 from napari_unet.metrics.objects import object_score
 from napari_unet.model.unet import UNet
-from napari_unet.training.events import StepDone
 from napari_unet.training.loop import LoopSettings, train
 
 if TYPE_CHECKING:

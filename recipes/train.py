@@ -36,11 +36,11 @@ from em_volume import (
 from scipy import ndimage
 
 from napari_unet.augment.intensity import bend, blur
+from napari_unet.core.train_events import Saved, StepDone, Stopped, Validated
 from napari_unet.errors import ConfigError
 from napari_unet.metrics.boundary import boundary_score
 from napari_unet.model.unet import UNet
 from napari_unet.model.weights import load_model
-from napari_unet.training.events import Saved, StepDone, Stopped, Validated
 from napari_unet.training.loop import LoopSettings, train
 from napari_unet.training.sampler import PatchSampler, SamplerSettings
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from em_volume import Predict
 
-    from napari_unet.training.events import TrainingEvent
+    from napari_unet.core.train_events import TrainingEvent
 
 LOG_EVERY = 25
 """Steps between two lines of the log."""
