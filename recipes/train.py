@@ -156,7 +156,7 @@ def as_record(event: TrainingEvent, mean_loss: float, seconds: float) -> dict[st
         case Validated(step, metrics, is_best):
             record = {"event": "validated", "step": step, **metrics, "best": is_best}
         case Saved(step, path):
-            record = {"event": "saved", "step": step, "file": path.name}
+            record = {"event": "saved", "step": step, "file": Path(path).name}
         case Stopped(step, reason):
             record = {"event": "stopped", "step": step, "reason": reason}
     rounded = {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in record.items()}
