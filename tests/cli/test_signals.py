@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import tifffile
-from tests.app.segmenting.test_resume import stored
+from tests.app.segmenting.runs import stored
 from tests.segmentations import smooth_chances, write_segmentation
 
 from napari_unet.app.segment import run_job

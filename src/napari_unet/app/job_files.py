@@ -6,6 +6,7 @@ command line that repeats it, versions and hashes; the plugin opens it by drag a
 
 from __future__ import annotations
 
+import datetime
 import json
 import tomllib
 from pathlib import Path
@@ -105,6 +106,11 @@ def write_settings_file(path: Path, values: Mapping[str, Any]) -> None:
         write_atomically(path, text.encode())
     except OSError as error:
         raise StorageError(f"job file {path} cannot be written: {error.strerror}") from error
+
+
+def utc_now() -> str:
+    """Return the time as ISO 8601, in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def command_line(job: SegmentJob) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from napari_unet.app.fingerprint import differences
+from napari_unet.app.job_files import utc_now
 from napari_unet.app.objecting.plan import ObjectsPlan, plan_objects
 from napari_unet.app.objecting.record import (
     TABLES,
     ObjectsRecord,
-    now,
     objects_command,
     objects_provenance,
     objects_record_path,
@@ -142,7 +142,7 @@ def _run(
     control: JobControl,
     started: float,
 ) -> Generator[ObjectsEvent]:
-    began = now()
+    began = utc_now()
     yield ObjectsStarted(
         output=plan.job.output,
         name=plan.name,
@@ -167,7 +167,7 @@ def _run(
             yield PyramidProgress(done, total)
         yield StageChanged("finishing")
         tables = _write_tables(plan, measures)
-        provenance |= {"finished": now(), "count": numbering.count}
+        provenance |= {"finished": utc_now(), "count": numbering.count}
         _write_record(record, plan, output, numbering.count, provenance, "complete")
         output.finish(_attributes(plan, provenance))
         labels = str(output.labels_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import platform
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 
 RECORDED_PACKAGES = ("napari-unet", "torch", "numpy", "zarr", "tifffile")
 """Packages whose versions can change a result."""
-
-
-def utc_now() -> str:
-    """Return the time as ISO 8601, in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def describe_run(

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_unet.app.job_files import read_record, record_path, write_record
-from napari_unet.app.provenance import utc_now
+from napari_unet.app.job_files import read_record, record_path, utc_now, write_record
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.journal import RUN, ledger_path
 from napari_unet.app.segmenting.shard_files import SHARDS

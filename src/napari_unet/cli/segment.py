@@ -14,7 +14,6 @@ from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import ConfigError, UNetError
 
 if TYPE_CHECKING:
-    from napari_unet.app.objecting.estimate import ObjectsEstimate
     from napari_unet.app.plan import SegmentPlan
     from napari_unet.core.job import SegmentJob
     from napari_unet.inference.control import JobControl
@@ -244,9 +243,10 @@ def _print_costs(job: SegmentJob, plan: SegmentPlan) -> None:
     import dataclasses
     import json
 
+    from napari_unet.app.foresee import foreseen_objects
     from napari_unet.app.plan import estimate
 
-    cost, objects = estimate(plan, job.batch_size or 1), _foreseen(plan)
+    cost, objects = estimate(plan, job.batch_size or 1), foreseen_objects(plan)
     known: dict[str, Any] = {"input": job.input, "tile": plan.grid.tile_shape[-1]}
     known |= dataclasses.asdict(cost)
     if objects is not None:
@@ -258,10 +258,11 @@ def _print_costs(job: SegmentJob, plan: SegmentPlan) -> None:
 
 def _describe_costs(plan: SegmentPlan) -> None:
     """Print what a job will cost in words."""
+    from napari_unet.app.foresee import foreseen_objects
     from napari_unet.app.plan import estimate
 
     job, (_, height, width) = plan.job, plan.grid.tile_shape
-    cost, objects = estimate(plan, job.batch_size or 1), _foreseen(plan)
+    cost, objects = estimate(plan, job.batch_size or 1), foreseen_objects(plan)
     print(f"  tiles   {cost.tiles} with a write box of {height} x {width} pixels")
     print(f"  blocks  {cost.blocks}; {cost.pixels / 1e6:.2f} Mpx to write")
     if job.shard is not None:
@@ -281,18 +282,6 @@ def _shard_blocks(shard: str, blocks: int) -> int:
     from napari_unet.app.segmenting.shard_files import Shard
 
     return len(Shard.parse(shard).blocks(blocks))
-
-
-def _foreseen(plan: SegmentPlan) -> ObjectsEstimate | None:
-    """Return what the objects of a job will cost; None if it asks for none."""
-    if plan.job.output_kind == "classes":
-        return None
-    from napari_unet.app.objecting.estimate import foresee_objects
-    from napari_unet.io.pyramid import plan_levels
-
-    rules = plan.model.header.object_defaults()
-    axes = plan.source.spatial_axes
-    return foresee_objects(rules, plan_levels(plan.source), plan.region, axes)
 
 
 def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:

@@ -150,7 +150,7 @@ def open_mrc(path: Path, selection: Selection) -> MrcSource:
 def _read_header(file: RawFile) -> MrcHeader:
     try:
         from mrcfile.dtypes import HEADER_DTYPE  # type: ignore[import-untyped]  # has no types
-        from mrcfile.utils import data_shape_from_header  # type: ignore[import-untyped]
+        from mrcfile.utils import data_shape_from_header  # type: ignore[import-untyped]  # nor here
     except ImportError as error:
         raise InputError(
             f'{file.path}: reading MRC needs mrcfile; install it with pip install "napari-unet['

@@ -13,6 +13,7 @@ import zarr
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.app.segmenting.runs import BLOCKS, computed, cut_off, job_of, run, state_of, stored
 from tests.nets import save_lively_model
 from zarr.storage import LocalStore
 
@@ -29,7 +30,6 @@ from napari_unet.core.events import (
     JobStarted,
     Warned,
 )
-from napari_unet.core.job import SegmentJob
 from napari_unet.errors import InputError, LockedError, OutputExistsError, StorageError
 from napari_unet.inference.control import JobControl
 from napari_unet.io.ledger import read_ledger
@@ -40,51 +40,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_unet.core.boxes import Box
-
-BLOCKS = 3 * 2 * 2
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-OPTIONS: dict[str, Any] = {"tile_size": 32, "block_size": 48, "threads": 1}
-
-
-def job_of(tmp_path: Path, stack_path: str, model: str, **options: Any) -> SegmentJob:
-    fields = OPTIONS | {"output": str(tmp_path / "out put.zarr"), "name": "found"} | options
-    return SegmentJob.parse({"input": stack_path, "model": model} | fields, source="test")
-
-
-def run(job: SegmentJob) -> list[Any]:
-    return list(run_job(job))
-
-
-def cut_off(job: SegmentJob, blocks: int) -> None:
-    """Run a job as far as so many more blocks, and drop it as a crash would."""
-    events = run_job(job)
-    for event in events:
-        blocks -= isinstance(event, BlockDone)
-        if not blocks:
-            break
-    events.close()
-
-
-def stored(output: str | Path) -> dict[str, bytes]:
-    """Return all chunks of an output, byte by byte."""
-    root = Path(output)
-    files = (path for path in root.rglob("*") if path.is_file() and path.name not in METADATA)
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
-def state_of(job: SegmentJob) -> str:
-    state = read_output_state(job.output, "found")
-    assert state is not None
-    return state.state
+    from napari_unet.core.job import SegmentJob
 
 
 def done_blocks(job: SegmentJob) -> int:
     content = read_ledger(ledger_path(Path(job.output), "found"))
     return 0 if content is None else len(content.done)
-
-
-def computed(events: list[Any]) -> int:
-    return sum(isinstance(event, BlockDone) for event in events)
 
 
 def warnings(events: list[Any]) -> str:

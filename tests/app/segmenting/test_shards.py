@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.app.segmenting.runs import BLOCKS, computed, cut_off, job_of, run, state_of, stored
 
 from napari_unet.app.finish import run_finish
 from napari_unet.app.job_files import read_record, record_path
@@ -48,53 +49,13 @@ from napari_unet.io.stored_image import StoredImage
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-BLOCKS = 3 * 2 * 2
-METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
-OPTIONS: dict[str, Any] = {"tile_size": 32, "block_size": 48, "threads": 1}
-
-
-def job_of(tmp_path: Path, stack_path: str, model: str, **options: Any) -> SegmentJob:
-    fields = OPTIONS | {"output": str(tmp_path / "out put.zarr"), "name": "found"} | options
-    return SegmentJob.parse({"input": stack_path, "model": model} | fields, source="test")
-
 
 def part_of(job: SegmentJob, shard: str) -> SegmentJob:
     return job.model_copy(update={"shard": shard})
 
 
-def run(job: SegmentJob) -> list[Any]:
-    return list(run_job(job))
-
-
-def cut_off(job: SegmentJob, blocks: int) -> None:
-    """Run a job as far as so many more blocks, and drop it as a crash would."""
-    events = run_job(job)
-    for event in events:
-        blocks -= isinstance(event, BlockDone)
-        if not blocks:
-            break
-    events.close()
-
-
-def stored(output: str | Path) -> dict[str, bytes]:
-    """Return all chunks of an output, byte by byte."""
-    root = Path(output)
-    files = (path for path in root.rglob("*") if path.is_file() and path.name not in METADATA)
-    return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-
-def state_of(job: SegmentJob) -> str:
-    state = read_output_state(job.output, "found")
-    assert state is not None
-    return state.state
-
-
 def whole_ledger(job: SegmentJob) -> Path:
     return ledger_path(Path(job.output), "found")
-
-
-def computed(events: list[Any]) -> int:
-    return sum(isinstance(event, BlockDone) for event in events)
 
 
 def whole_of(tmp_path: Path, stack_path: str, model: str, **options: Any) -> dict[str, bytes]:

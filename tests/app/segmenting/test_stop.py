@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
-from tests.app.segmenting.test_resume import stored
+from tests.app.segmenting.runs import stored
 
 from napari_unet.app.segment import run_job
 from napari_unet.core.events import BlockDone, Cancelled, Finished, PyramidProgress

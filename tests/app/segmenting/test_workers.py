@@ -15,16 +15,8 @@ import dask
 import numpy as np
 import psutil
 import pytest
-from tests.app.segmenting.test_shards import (
-    BLOCKS,
-    computed,
-    job_of,
-    run,
-    state_of,
-    stored,
-    whole_ledger,
-    whole_of,
-)
+from tests.app.segmenting.runs import BLOCKS, computed, job_of, run, state_of, stored
+from tests.app.segmenting.test_shards import whole_ledger, whole_of
 
 import napari_unet
 from napari_unet.app.job_files import command_line, read_record, record_path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import platform
 from importlib.metadata import version
@@ -152,8 +151,3 @@ def objects_provenance(fingerprint: dict[str, Any], started: str) -> dict[str, A
         | {"python": platform.python_version()},
         "platform": platform.platform(),
     }
-
-
-def now() -> str:
-    """Return the time as ISO 8601, in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

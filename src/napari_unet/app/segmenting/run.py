@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.device_memory import FitKeeper, first_tile_edge
-from napari_unet.app.job_files import JobRecord, command_line, record_path, write_record
+from napari_unet.app.job_files import JobRecord, command_line, record_path, utc_now, write_record
 from napari_unet.app.plan import SegmentPlan, plan_segment
-from napari_unet.app.provenance import describe_run, utc_now
+from napari_unet.app.provenance import describe_run
 from napari_unet.app.segmenting.checks import findings, read_state, require_complete
 from napari_unet.app.segmenting.journal import (
     RUN,

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from napari_unet.app.device_memory import first_tile_edge
 from napari_unet.app.fingerprint import differences
+from napari_unet.app.job_files import utc_now
 from napari_unet.app.plan import plan_segment
-from napari_unet.app.provenance import describe_run, utc_now
+from napari_unet.app.provenance import describe_run
 from napari_unet.app.segmenting.checks import findings, read_state, require_complete
 from napari_unet.app.segmenting.journal import RUN, check_past, ledger_path, settled_facts
 from napari_unet.app.segmenting.run import (

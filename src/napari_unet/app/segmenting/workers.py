@@ -78,7 +78,7 @@ class WorkersRun(Run):
         """Make sure that workers can be started; the network is loaded by them."""
         try:
             import cryptography  # noqa: F401  # keys of the connections
-            import distributed  # noqa: F401
+            import distributed  # noqa: F401  # what counts is that it is there
         except ImportError as error:
             raise ConfigError(
                 f"--workers needs {error.name}; install it with "

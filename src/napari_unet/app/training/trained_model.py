@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from napari_unet.app.provenance import utc_now
+from napari_unet.app.job_files import utc_now
 from napari_unet.core.header import (
     COLOR_CHANNELS,
     InputExpectation,

@@ -102,7 +102,7 @@ def write_mrc(content: Content, path: Path) -> Generator[int]:
 def _header(content: Content) -> np.ndarray[Any, Any]:
     # Installed with the extra "formats", hence not at the top.
     from mrcfile.dtypes import HEADER_DTYPE  # type: ignore[import-untyped]  # has no types
-    from mrcfile.utils import machine_stamp_from_byte_order  # type: ignore[import-untyped]
+    from mrcfile.utils import machine_stamp_from_byte_order  # type: ignore[import-untyped]  # nor here
 
     lengths, origin = _angstroms(content)
     header = np.zeros((), HEADER_DTYPE)
