@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from napari_unet.core.boxes import Box
     from napari_unet.core.settings import Settings
 
-Command = Literal["segment", "train"]
+Command = Literal["segment", "train", "draft"]
 """What an engine is started for."""
 
 _OPTIONS = ("--config", "-", "--progress", "json")
 ENGINE_ARGUMENTS: dict[Command, tuple[str, ...]] = {
     "segment": ("-m", "napari_unet", "segment", *_OPTIONS),
     "train": ("-m", "napari_unet", "train", *_OPTIONS),
+    "draft": ("-m", "napari_unet", "draft", *_OPTIONS),
 }
 """The command line of each engine, after the interpreter: the CLI's own."""
 
@@ -125,11 +126,23 @@ class EngineProcess(QProcess):
 
     def send_viewport(self, box: Box) -> None:
         """Tell the engine which voxels (z, y, x) the user looks at: these come first."""
-        self._send({"command": "viewport", "box": [list(box.start), list(box.stop)]})
+        self.tell("viewport", box=[list(box.start), list(box.stop)])
 
     def ask_to_stop(self) -> None:
         """Ask for an end at the next tile."""
-        self._send({"command": "stop"})
+        self.tell("stop")
+
+    def pause(self) -> None:
+        """Ask the job to wait."""
+        self.tell("pause")
+
+    def resume(self) -> None:
+        """Ask a waiting job to go on."""
+        self.tell("resume")
+
+    def tell(self, command: str, **fields: Any) -> None:
+        """Say a control line to the job; the reference of its command lists what there is."""
+        self._send({"command": command, **fields})
 
     def _send(self, message: dict[str, Any]) -> None:
         if self.is_running:
@@ -151,6 +164,12 @@ class EngineProcess(QProcess):
         if self.is_running:
             self.kill()
             self.waitForFinished(KILL_WAIT_MS)
+
+    def drop(self) -> None:
+        """Kill the process without waiting for its end; nothing is reported any more."""
+        self._over = True
+        self.finished.connect(self.deleteLater)
+        self.kill()
 
     def detach(self) -> None:
         """Let the process go on without us, also beyond the end of napari.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -37,6 +37,8 @@ PATIENCE: dict[Command, Patience] = {
     "segment": Patience(stop_ms=5_000, close_ms=5_000),
     # The best weights are judged and written; checkpoints are safe on disk before.
     "train": Patience(stop_ms=120_000, close_ms=2_000),
+    # It holds nothing that is not on disk or computed again.
+    "draft": Patience(stop_ms=2_000, close_ms=0),
 }
 """For each command."""
 
@@ -51,7 +53,7 @@ class JobRunner(QObject):
     ----------
     parent : QObject
         Owner.
-    command : {"segment", "train"}
+    command : {"segment", "train", "draft"}
         What its engines do.
     """
 
@@ -99,6 +101,19 @@ class JobRunner(QObject):
         if self._process is not None and self._process.has_job:
             self._process.send_viewport(box)
 
+    def tell(self, command: str, **fields: Any) -> None:
+        """Say a control line to a running job."""
+        if self._process is not None and self._process.has_job:
+            self._process.tell(command, **fields)
+
+    def pause(self) -> None:
+        """Let the running job wait at its next tile."""
+        self.tell("pause")
+
+    def resume(self) -> None:
+        """Let a waiting job go on."""
+        self.tell("resume")
+
     def stop(self) -> None:
         """Ask the job to stop; a process that does not is terminated, then killed."""
         if self._process is not None and not self._patience.isActive():
@@ -134,6 +149,17 @@ class JobRunner(QObject):
         else:
             # Without a job there is nothing to lose: no grace.
             process.end_now(self._grace.close_ms if process.has_job else 0)
+
+    def start_anew(self) -> None:
+        """Have a fresh engine: one that has a job is killed, its end is not reported."""
+        process = self._process
+        if process is not None and process.has_job:
+            self._process = None
+            self._patience.stop()
+            for signal in (process.reported, process.ended):
+                signal.disconnect()
+            process.drop()
+        self.warm_up()
 
     def reopen(self) -> None:
         """Allow processes again after `close`."""
