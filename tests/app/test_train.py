@@ -307,7 +307,9 @@ def test_a_preview_comes_where_the_user_looks(tmp_path: Path, files: dict[str, A
     control.viewport = Box((0, -20, 10), (1, 50, 60))
     events = run(job_of(tmp_path, files), control)
     previews = [event for event in events if isinstance(event, PreviewReady)]
-    assert [p.step for p in previews] == [e.step for e in events if isinstance(e, Validated)][1:]
+    shown = [e.step for e in events if isinstance(e, Validated)][1:]
+    # The last one shows what is kept.
+    assert [p.step for p in previews] == [*shown, one(events, TrainingFinished).best_step]
     assert previews[0].box == Box((0, 0, 10), (1, 50, 60))
     labels = np.load(previews[-1].path)
     assert labels.shape == (1, 50, 50)
@@ -322,7 +324,7 @@ def test_previews_come_as_often_if_nothing_is_held_out(
     events = run(job_of(tmp_path, files, steps=20, validation="none"), control)
     assert not any(isinstance(event, Validated) for event in events)
     found = [event.step for event in events if isinstance(event, PreviewReady)]
-    assert found == list(range(2, 21, 2))
+    assert found == [*range(2, 21, 2), 20]
 
 
 def test_loss_that_is_not_finite_ends_with_the_last_good_weights(

@@ -127,13 +127,23 @@ class Stopped:
 class PreviewReady:
     """The averaged weights of a step were tried where the user is looking.
 
-    `path` is a ``.npy`` file, uint8, of the shape of `box` (z, y, x): the k-th class is k. It is
-    replaced at once by the next preview.
+    Parameters
+    ----------
+    step : int
+        The step; in the end that of the weights that are kept.
+    path : str
+        A ``.npy`` file, uint8, of the shape of `box` (z, y, x): the k-th class is k. It is replaced
+        at once by the next preview.
+    box : Box
+        Part of the first image.
+    before : str
+        Such a file with what the parent says in the same box; empty without a parent.
     """
 
     step: int
     path: str
     box: Box
+    before: str = ""
 
 
 @dataclass(frozen=True, slots=True)

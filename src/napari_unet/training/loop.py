@@ -40,7 +40,7 @@ PACE = "pace"
 
 
 def train(
-    net: nn.Module,
+    net: nn.Module | TrainingState,
     draw: Draw,
     settings: LoopSettings,
     *,
@@ -50,17 +50,19 @@ def train(
 ) -> Iterator[TrainingEvent]:
     """Change the weights of `net` step by step and yield what happens.
 
-    When the generator ends or is closed, `net` holds the best weights. Without validation these are
-    the newest moving average. With it they are the last one that was validated with a "score" no
-    more than one standard error, the "score_error" of the highest score before, below that: few
-    labels make the highest score a matter of chance, and later weights have learnt more. Without
-    errors it is the one with the highest score. Closing it between two events is how to stop; with
-    a run folder a checkpoint is then written, so that a resumed training goes on where it stopped.
+    When the generator ends or is closed, the network holds the best weights. Without validation
+    these are the newest moving average. With it they are the last one that was validated with a
+    "score" no more than one standard error, the "score_error" of the highest score before, below
+    that: few labels make the highest score a matter of chance, and later weights have learnt more.
+    Without errors it is the one with the highest score. Closing it between two events is how to
+    stop; with a run folder a checkpoint is then written, so that a resumed training goes on where
+    it stopped.
 
     Parameters
     ----------
-    net : torch.nn.Module
-        A `UNet` on its device; its weights are the start.
+    net : torch.nn.Module or TrainingState
+        A `UNet` on its device; its weights are the start. Whoever makes the state of it, with the
+        same settings, can look at the moving average between two events.
     draw : callable
         Returns a `Batch` for a `numpy.random.Generator`, e.g. `PatchSampler.draw`.
     settings : LoopSettings
@@ -89,7 +91,8 @@ def train(
         If the batches do not fit the network.
     """
     pace = Pace(settings.seconds)
-    run = _Run(TrainingState(net, settings), pace, validate, run_dir)
+    training = net if isinstance(net, TrainingState) else TrainingState(net, settings)
+    run = _Run(training, pace, validate, run_dir)
     if resume:
         run.restore()
     try:
@@ -98,8 +101,8 @@ def train(
         run.save_if_new()
         raise
     finally:
-        net.load_state_dict(run.training.best_weights)
-        net.eval()
+        training.net.load_state_dict(training.best_weights)
+        training.net.eval()
 
 
 class _Run:

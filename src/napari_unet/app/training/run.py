@@ -24,7 +24,7 @@ from napari_unet.app.training.plan import (
     read_train_record,
     write_train_record,
 )
-from napari_unet.app.training.preview import PREVIEW, predict_preview, preview_box, write_preview
+from napari_unet.app.training.preview import LAST_PREVIEW_SECONDS, Previewer, Scene
 from napari_unet.app.training.rehearsal import find_rehearsal
 from napari_unet.app.training.run_folder import read_log
 from napari_unet.app.training.session import (
@@ -40,7 +40,6 @@ from napari_unet.app.training.session import (
     start_network,
 )
 from napari_unet.app.training.trained_model import TrainingReport, write_model
-from napari_unet.core.boxes import Box
 from napari_unet.core.events import StageChanged, Warned
 from napari_unet.core.train_events import (
     EndReason,
@@ -56,6 +55,7 @@ from napari_unet.inference.device import choose_backend
 from napari_unet.metrics.bootstrap import paired_difference
 from napari_unet.training.checkpoint import LAST, load_checkpoint
 from napari_unet.training.loop import SCORE, train
+from napari_unet.training.state import TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -105,6 +105,7 @@ class TrainingRun:
     stale: int = 0
     reason: EndReason = "complete"
     detail: str = ""
+    previewer: Previewer = field(init=False)
     preview: PreviewReady | None = None
 
     def __post_init__(self) -> None:
@@ -200,7 +201,8 @@ class TrainingRun:
         selection = self.judges.selection
         pixels = self.judges.pixels + (selection.pixels if selection else 0)
         judging = JUDGING_MARGIN * pixels * self.start.seconds_per_pixel
-        left = self.plan.budget - self.elapsed - judging - FINISHING_SECONDS
+        preview = 0.0 if self.control.viewport is None else LAST_PREVIEW_SECONDS
+        left = self.plan.budget - self.elapsed - judging - preview - FINISHING_SECONDS
         return max(left, LEAST_SECONDS)
 
     def _start_metrics(self) -> dict[str, float]:
@@ -214,8 +216,10 @@ class TrainingRun:
         metrics = self._start_metrics()
         if metrics and not resume:
             yield Validated(0, metrics, is_best=False)
+        state = TrainingState(self.network.net, self.settings)
+        self.previewer = self._make_previewer()
         loop = train(
-            self.network.net,
+            state,
             self.sampler.draw,
             self.settings,
             validate=self._validate,
@@ -224,12 +228,18 @@ class TrainingRun:
         )
         with closing(cast("Generator[TrainingEvent]", loop)) as events:
             for event in events:
+                if isinstance(event, StepDone) and self.previewer.is_due:
+                    self.preview = self.previewer.make(state.averaged, event.step)
                 yield from self._passed_on(event)
                 self.control.wait_while_paused()
                 if self.control.stopped:
                     self.reason, self.detail = "stopped", "stopped by the user"
                     break
         self._keep_best()
+        # What is shown in the end is what is kept.
+        last = self.previewer.make(self.network.net, self.report.best_step)
+        if last is not None:
+            yield last
 
     def _passed_on(self, event: TrainingEvent) -> Generator[TrainEvent]:
         match event:
@@ -327,23 +337,20 @@ class TrainingRun:
         )
 
     def _validate(self, net: nn.Module) -> Mapping[str, float]:
-        """Score weights for the loop, if labels select, and preview them where the user looks."""
-        self.preview = self._make_preview(net)
+        """Score weights for the loop, if labels select."""
+        if self.plan.budget is None:
+            # Counted in steps: whoever looks sees the same weights on every machine.
+            self.preview = self.previewer.make(net, self.report.steps)
         if self.judges.selection is None:
             return {}
         return self.judges.selection.score(net).metrics(self.ground.class_names)
 
-    def _make_preview(self, net: nn.Module) -> PreviewReady | None:
-        view, image, network = self.control.viewport, self.ground.images[0], self.network
-        resampling = self.ground.opened.data.volumes[0].resampling
-        stored = image.shape if resampling is None else resampling.image_shape
-        box = None if view is None else preview_box(view, Box.of_shape(stored))
-        if box is None:
-            return None
-        path = self.plan.run / PREVIEW
-        where = network.geometry, network.backend
-        write_preview(path, predict_preview(net, image, box, where, resampling))
-        return PreviewReady(self.report.steps, str(path), box)
+    def _make_previewer(self) -> Previewer:
+        network, ground = self.network, self.ground
+        resampling = ground.opened.data.volumes[0].resampling
+        scene = Scene(ground.images[0], network.geometry, network.backend, resampling)
+        before = self.start_weights if network.known else None
+        return Previewer(self.plan.run, scene, self.control, self.clock, before)
 
     def _settings(self) -> dict[str, Any]:
         """Return all settings, resolved, for the model file."""
