@@ -13,6 +13,7 @@ import zarr
 
 from napari_unet.core import train_events
 from napari_unet.core.boxes import Box
+from napari_unet.core.draft_events import DraftReady, DraftStarted, DraftStopped, StrokeScored
 from napari_unet.core.events import (
     AlreadyDone,
     BlockDone,
@@ -54,12 +55,16 @@ EVENTS: tuple[EngineEvent, ...] = (
     train_events.Validated(1, {"f1/membrane": 0.5}, True),
     train_events.Saved(1, "best.pt"),
     train_events.Stopped(1, "stopped"),
-    PreviewReady(1, "p.npy", BOX),
+    PreviewReady(1, "p.npy", BOX, "b.npy"),
     Judged(
         "judging blocks", 12, "mean F1", 0.7, 0.8, 0.05, 0.15, "better", {"membrane": (None, 0.8)},
         "",
     ),
     TrainingFinished("m", "n", "r", "budget", "d", 3, 2, 1.5),
+    DraftStarted("m", ("interior", "membrane"), 240, "cpu"),
+    DraftReady("d.npy", BOX, 12, 0.4, ("interior", "membrane")),
+    StrokeScored(12, 0.71, 0.88, {"membrane": (12, 0.71, 0.88)}),
+    DraftStopped(3),
 )  # fmt: skip
 
 

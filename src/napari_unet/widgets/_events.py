@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from napari_unet.core.boxes import Box
+from napari_unet.core.draft_events import DraftEvent, DraftStopped
 from napari_unet.core.events import AlreadyDone, Cancelled, Failed, Finished, JobEvent, event_name
 from napari_unet.core.train_events import TrainEvent, TrainingFinished
 
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EngineEvent: TypeAlias = JobEvent | TrainEvent
+EngineEvent: TypeAlias = JobEvent | TrainEvent | DraftEvent
 """What an engine's process can say, whatever its job."""
 
-FINAL_EVENTS = (Finished, Cancelled, Failed, AlreadyDone, TrainingFinished)
+FINAL_EVENTS = (Finished, Cancelled, Failed, AlreadyDone, TrainingFinished, DraftStopped)
 """A job says exactly one of these, last."""
 
 
@@ -37,8 +38,10 @@ def _names(value: Any) -> tuple[str, ...]:
 
 def _classes(value: Any) -> Any:
     if isinstance(value, dict):
-        # Scores of classes: name -> (before, after).
-        return {str(name): tuple(pair) for name, pair in value.items()}
+        # Scores of classes: name -> (before, after), or (pixels, before, after).
+        return {str(name): tuple(scores) for name, scores in value.items()}
+    if all(isinstance(each, str) for each in value):
+        return tuple(value)
     return tuple((str(name), str(color)) for name, color in value)
 
 
