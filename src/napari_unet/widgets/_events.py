@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 from napari_unet.core.boxes import Box
 from napari_unet.core.draft_events import DraftEvent, DraftStopped
 from napari_unet.core.events import AlreadyDone, Cancelled, Failed, Finished, JobEvent, event_name
+from napari_unet.core.objects_events import ObjectsCancelled, ObjectsEvent
 from napari_unet.core.train_events import TrainEvent, TrainingFinished
 
 if TYPE_CHECKING:
@@ -17,15 +18,27 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EngineEvent: TypeAlias = JobEvent | TrainEvent | DraftEvent
+EngineEvent: TypeAlias = JobEvent | ObjectsEvent | TrainEvent | DraftEvent
 """What an engine's process can say, whatever its job."""
 
-FINAL_EVENTS = (Finished, Cancelled, Failed, AlreadyDone, TrainingFinished, DraftStopped)
+FINAL_EVENTS = (
+    Finished,
+    Cancelled,
+    Failed,
+    AlreadyDone,
+    ObjectsCancelled,
+    TrainingFinished,
+    DraftStopped,
+)
 """A job says exactly one of these, last."""
 
 
 def _box(value: Any) -> Box:
     return Box(tuple(int(n) for n in value["start"]), tuple(int(n) for n in value["stop"]))
+
+
+def _boxes(value: Any) -> tuple[Box, ...]:
+    return tuple(_box(each) for each in value)
 
 
 def _integers(value: Any) -> tuple[int, ...]:
@@ -47,11 +60,14 @@ def _classes(value: Any) -> Any:
 
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "box": _box,
+    "boxes": _boxes,
+    "changed": tuple,
     "region": _box,
     "shape": _integers,
     "tile_shape": _integers,
     "classes": _classes,
     "new_classes": _names,
+    "tables": _names,
 }
 """JSON knows neither boxes nor tuples; every other field is a plain value."""
 
