@@ -115,10 +115,7 @@ class Scene:
     def predict(self, net: nn.Module, box: Box) -> npt.NDArray[np.uint8]:
         """Return the classes (z, y, x) of a box of the image as it is stored, one slice thick."""
         where = self.geometry, self.backend
-        if self.resampling is None:
-            return predict_box(net, self.image, box, *where)
-        wider = self.resampling.support(box)
-        return self.resampling.labels(predict_box(net, self.image, wider, *where), box)
+        return predict_preview(net, self.image, box, where, self.resampling)
 
 
 @dataclass(slots=True, eq=False)
@@ -202,6 +199,33 @@ class Previewer:
             self._parent.load_state_dict(weights)
             self._parent.eval()
         return self._parent
+
+
+def predict_preview(
+    net: nn.Module,
+    image: ImageInput,
+    box: Box,
+    where: tuple[NetGeometry, Backend],
+    resampling: Resampling | None,
+) -> npt.NDArray[np.uint8]:
+    """Return the classes (z, y, x) of a box of an image as it is stored.
+
+    Parameters
+    ----------
+    net : torch.nn.Module
+        The network.
+    image : ImageInput
+        What it sees.
+    box : Box
+        What is wanted, one slice thick.
+    where : (NetGeometry, Backend)
+        Geometry of the network, and where it runs.
+    resampling : Resampling or None
+        From the image as it is stored to `image`.
+    """
+    if resampling is None:
+        return predict_box(net, image, box, *where)
+    return resampling.labels(predict_box(net, image, resampling.support(box), *where), box)
 
 
 def write_preview(path: Path, labels: npt.NDArray[np.uint8]) -> None:

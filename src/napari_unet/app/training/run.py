@@ -32,6 +32,7 @@ from napari_unet.app.training.session import (
     Network,
     Start,
     bounded,
+    comparison_seconds,
     make_judges,
     make_sampler,
     output_edge,
@@ -202,7 +203,8 @@ class TrainingRun:
         pixels = self.judges.pixels + (selection.pixels if selection else 0)
         judging = JUDGING_MARGIN * pixels * self.start.seconds_per_pixel
         preview = 0.0 if self.control.viewport is None else LAST_PREVIEW_SECONDS
-        left = self.plan.budget - self.elapsed - judging - preview - FINISHING_SECONDS
+        later = judging + preview + comparison_seconds(self.plan.budget) + FINISHING_SECONDS
+        left = self.plan.budget - self.elapsed - later
         return max(left, LEAST_SECONDS)
 
     def _start_metrics(self) -> dict[str, float]:
