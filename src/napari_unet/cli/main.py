@@ -16,6 +16,7 @@ from napari_unet.cli.models import models_app
 from napari_unet.cli.objects import objects
 from napari_unet.cli.plan import plan
 from napari_unet.cli.segment import segment
+from napari_unet.cli.suggest import suggest
 from napari_unet.cli.train import train
 from napari_unet.cli.verify import verify
 
@@ -34,6 +35,7 @@ app.command(epilog=EPILOG)(segment)
 app.command(epilog=EPILOG)(finish)
 app.command(epilog=EPILOG)(plan)
 app.command(epilog=EPILOG)(train)
+app.command(epilog=EPILOG)(suggest)
 app.command(epilog=EPILOG)(objects)
 app.command(epilog=EPILOG)(export)
 app.command(epilog=EPILOG)(verify)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from napari_unet.cli.describe_export import describe_export
 from napari_unet.cli.describe_objects import describe_objects
+from napari_unet.cli.describe_suggest import describe_suggest
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.cli.describe_verify import describe_verify
 from napari_unet.core.events import (
@@ -32,6 +33,13 @@ from napari_unet.core.objects_events import (
     ObjectsProgress,
     ObjectsStarted,
 )
+from napari_unet.core.suggest_events import (
+    PlaceFound,
+    PlacesRanked,
+    SuggestCancelled,
+    SuggestProgress,
+    SuggestStarted,
+)
 from napari_unet.core.train_events import StepDone, TrainingFinished, TrainingStarted
 from napari_unet.core.verify_events import (
     BlockDamaged,
@@ -50,9 +58,12 @@ if TYPE_CHECKING:
     from napari_unet.core.events import JobEvent
     from napari_unet.core.export_events import ExportEvent
     from napari_unet.core.objects_events import ObjectsEvent
+    from napari_unet.core.suggest_events import SuggestEvent
     from napari_unet.core.verify_events import VerifyEvent
 
-    AnyEvent: TypeAlias = JobEvent | TrainEvent | ExportEvent | ObjectsEvent | VerifyEvent
+    AnyEvent: TypeAlias = (
+        JobEvent | TrainEvent | ExportEvent | ObjectsEvent | SuggestEvent | VerifyEvent
+    )
 
 ProgressKind = Literal["auto", "bar", "json", "none"]
 
@@ -78,6 +89,8 @@ ENDS = (
     | ExportCancelled
     | ObjectsFound
     | ObjectsCancelled
+    | PlacesRanked
+    | SuggestCancelled
     | Verified
     | Repaired
     | VerifyCancelled
@@ -91,6 +104,7 @@ PROBLEMS = (
     | Cancelled
     | ExportCancelled
     | ObjectsCancelled
+    | SuggestCancelled
     | BlockDamaged
     | Verified
     | Repaired
@@ -192,6 +206,7 @@ class BarReporter:
                 PyramidProgress(done=done, total=total)
                 | ExportProgress(done=done, total=total)
                 | ObjectsProgress(done=done, total=total)
+                | SuggestProgress(done=done, total=total)
                 | VerifyProgress(done=done, total=total)
             ):
                 self._update(completed=done, total=total, rate="")
@@ -267,6 +282,14 @@ def describe(event: AnyEvent) -> str | None:
             return describe_export(event)
         case ObjectsStarted() | ObjectsProgress() | ObjectsFound() | ObjectsCancelled():
             return describe_objects(event)
+        case (
+            SuggestStarted()
+            | PlaceFound()
+            | SuggestProgress()
+            | PlacesRanked()
+            | SuggestCancelled()
+        ):
+            return describe_suggest(event)
         case VerifyProgress() | BlockDamaged() | Verified() | Repaired() | VerifyCancelled():
             return describe_verify(event)
         case _:

@@ -1,0 +1,1 @@
+"""The parts of the use case in `napari_unet.app.suggest`: where to paint next."""
