@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.app.training.comparison import compare
 from napari_unet.app.training.ground import OpenedData
 from napari_unet.app.training.paths import absolute_paths
 from napari_unet.app.training.plan import plan_training
@@ -138,6 +139,7 @@ def run_training(
             return
         yield from run.learn(resume=resume)
         yield from run.judge()
+        yield from compare(run)
         yield from run.finish()
 
 

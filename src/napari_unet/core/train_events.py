@@ -184,6 +184,29 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparisonReady:
+    """Small pictures of places away from the strokes show old and new weights side by side.
+
+    Parameters
+    ----------
+    path : str
+        A ``.npz`` file without pickle: for the k-th place, from 0, ``image<k>`` (uint8, (y, x) or
+        (y, x, 3)), ``new<k>`` and, with a parent, ``old<k>`` (uint8, (y, x): the k-th class is k).
+    boxes : tuple of Box
+        The places, (z, y, x), in voxels of the first image.
+    changed : tuple of float
+        Share of the voxels of each whose class has changed.
+    note : str
+        How they were chosen, in a sentence.
+    """
+
+    path: str
+    boxes: tuple[Box, ...]
+    changed: tuple[float, ...]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingFinished:
     """The model file is written and complete.
 
@@ -227,6 +250,7 @@ TrainEvent: TypeAlias = (
     | TrainingEvent
     | PreviewReady
     | Judged
+    | ComparisonReady
     | TrainingFinished
 )
 """Everything that a training job says; those of the loop are passed on as they are."""

@@ -11,6 +11,7 @@
       last.pt         newest checkpoint
       best.pt         best averaged weights so far
       preview.npy     what the weights made of the place that was looked at last
+      comparison.npz  small pictures of other places, before and after
       given/          arrays that were given in Python, not as files
 """
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 SETTINGS, COMMAND, LOG, CURVES = "train.toml", "command.txt", "log.jsonl", "curves.png"
 RECORD, PREVIEW = "training.json", "preview.npy"
+COMPARISON = "comparison.npz"
 
 GIVEN = "given"
 """Folder of the run folder that keeps arrays that were given in Python."""
@@ -48,7 +50,7 @@ _PARTS = ".*.part"
 
 _AGAIN, _NAME_LENGTH = "-again", 64
 
-WORTHLESS_ALONE = frozenset({SETTINGS, COMMAND, LOG, CURVES, RECORD, PREVIEW, GIVEN})
+WORTHLESS_ALONE = frozenset({SETTINGS, COMMAND, LOG, CURVES, RECORD, PREVIEW, COMPARISON, GIVEN})
 """Files that may be replaced as long as there is no checkpoint beside them."""
 
 NO_MATTER = {"output", "run", "device", "threads"}

@@ -50,6 +50,9 @@ SELECTION_SHARE = 0.015
 JUDGING_SHARE = 0.04
 """Of a budget, for scoring one set of weights on all judging blocks; two sets are scored."""
 
+COMPARISON_SHARE, LEAST_COMPARISON, MOST_COMPARISON = 0.03, 1.0, 2.0
+"""Of a budget, for the pictures of other places; in seconds never less and never more than that."""
+
 MAX_SELECTION_PIXELS = 2**22
 MAX_JUDGING_PIXELS = 2**24
 """Without a budget: what is read to validate, and to judge. The same on every machine."""
@@ -229,6 +232,11 @@ def pixel_bounds(
         max(round(SELECTION_SHARE * affordable), PROBE_PIXELS),
         max(round(JUDGING_SHARE * affordable), PROBE_PIXELS),
     )
+
+
+def comparison_seconds(budget: float) -> float:
+    """Return how long the pictures of other places may take, of a budget in seconds."""
+    return min(max(COMPARISON_SHARE * budget, LEAST_COMPARISON), MOST_COMPARISON)
 
 
 def score_start(
