@@ -34,14 +34,16 @@ from napari_unet.errors import (
     StorageError,
     UNetError,
 )
+from napari_unet.files import sync_folder
 from napari_unet.io.damage import check_decoded_size, describe, input_errors
 from napari_unet.io.selection import MAX_VOXELS
+from napari_unet.io.stored_objects import make_durable, make_metadata_durable, stored_files
 from napari_unet.io.zarr_chunks import StoredChunks
 from napari_unet.io.zarr_codecs import guarded
 from napari_unet.io.zarr_open import BoundedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -67,10 +69,13 @@ class StoreAttributes(Settings):
         `STORE_VERSION`.
     classes : tuple of ClassInfo
         Names and colors; the k-th class has the label k.
+    origins : tuple of (str or None)
+        What the model that a class was taken from calls it; empty = nothing is known.
     """
 
     annotation_version: int
     classes: tuple[ClassInfo, ...]
+    origins: tuple[str | None, ...] = ()
 
 
 class AnnotationStore:
@@ -85,7 +90,7 @@ class AnnotationStore:
         The zarr folder.
     array : zarr.Array
         Its array, opened for reading and writing.
-    classes : tuple of ClassInfo
+    attributes : StoreAttributes
         Its classes.
 
     See Also
@@ -93,9 +98,10 @@ class AnnotationStore:
     create_annotation_store, open_annotation_store
     """
 
-    def __init__(self, path: Path, array: zarr.Array[Any], classes: tuple[ClassInfo, ...]) -> None:
+    def __init__(self, path: Path, array: zarr.Array[Any], attributes: StoreAttributes) -> None:
         self.path = path
-        self.classes = classes
+        self.classes = attributes.classes
+        self.origins = attributes.origins
         # Whatever zarr's own settings say: the names of the chunks are the annotated blocks.
         self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": False})
         self._reading = guarded(array, str(path))
@@ -198,7 +204,7 @@ class AnnotationStore:
                 old = self.read(block)
                 old[common.relative_to(block.start).slices] = new
                 new = old
-            self._replace(block, new)
+            self.put(block, new)
 
     def save(self, annotation: Annotation) -> None:
         """Make the store hold exactly an annotation; other chunks are deleted.
@@ -218,10 +224,50 @@ class AnnotationStore:
         for box in annotation.block_boxes():
             touched.update(self._empty.boxes_touching(box))
         for block in touched:
-            self._replace(block, annotation.read(block))
+            self.put(block, annotation.read(block))
 
-    def _replace(self, block: Box, labels: npt.NDArray[np.uint8]) -> None:
-        """Store all labels of one block; zarr deletes the chunk when all are 0."""
+    def make_durable(self, blocks: Iterable[Box]) -> None:
+        """Make what is stored of some blocks, or that nothing is, survive a power cut.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses.
+        """
+        with _storage_errors(self.path):
+            for block in blocks:
+                file = next(stored_files(self._array, block.slices))
+                if file.exists():
+                    make_durable(self._array, block.slices)
+                elif file.parent.is_dir():
+                    sync_folder(file.parent)
+
+    def set_classes(self, classes: Sequence[ClassInfo], origins: Sequence[str | None] = ()) -> None:
+        """Give the labels other names and colors, in one step that survives a power cut.
+
+        Raises
+        ------
+        AnnotationError
+            If the names cannot be used.
+        StorageError
+            If the disk is full or the folder cannot be written; nothing is changed.
+        """
+        check_class_names([each.name for each in classes])
+        attributes = _attributes(classes, origins)
+        with _storage_errors(self.path):
+            self._array.update_attributes({_KEY: attributes.model_dump(mode="json")})
+            make_metadata_durable([self._array])
+        self.classes, self.origins = attributes.classes, attributes.origins
+        self._empty = Annotation(self.shape, self.class_names, block_shape=self.block_shape)
+
+    def put(self, block: Box, labels: npt.NDArray[np.uint8]) -> None:
+        """Replace all labels of one block, whatever they are; without any, its chunk goes.
+
+        Raises
+        ------
+        StorageError
+            If the disk is full or the folder cannot be written.
+        """
         with _storage_errors(self.path):
             self._array[block.slices] = labels
 
@@ -230,7 +276,7 @@ class AnnotationStore:
         for folder, _, files in os.walk(root):
             parts = os.path.relpath(folder, root).split(os.sep)
             for name in files:
-                # Others are the unfinished files of a writer that was killed.
+                # Others are unfinished files of a killed writer.
                 if len(parts) == 2 and all(p.isdecimal() for p in (*parts, name)):
                     yield (int(parts[0]), int(parts[1]), int(name))
 
@@ -240,6 +286,7 @@ def create_annotation_store(
     shape: Shape,
     classes: Sequence[ClassInfo],
     *,
+    origins: Sequence[str | None] = (),
     block_shape: Shape = BLOCK_SHAPE,
 ) -> AnnotationStore:
     """Return a new, empty annotation on disk.
@@ -252,6 +299,8 @@ def create_annotation_store(
         Shape of the image, (z, y, x).
     classes : sequence of ClassInfo
         Names and colors; the k-th class has the label k.
+    origins : sequence of (str or None)
+        What the model that each class was taken from calls it; empty = nothing is known.
     block_shape : tuple of int
         Edges of the chunks, (z, y, x).
 
@@ -272,7 +321,7 @@ def create_annotation_store(
         )
     if not where.parent.is_dir():
         raise StorageError(f"{where.parent}: there is no such folder; make it first")
-    attributes = StoreAttributes(annotation_version=STORE_VERSION, classes=chosen)
+    attributes = _attributes(chosen, origins)
     with _storage_errors(where):
         array = zarr.create_array(
             LocalStore(where),
@@ -285,7 +334,7 @@ def create_annotation_store(
             attributes={_KEY: attributes.model_dump(mode="json")},
             zarr_format=3,
         )
-    return AnnotationStore(where, array, chosen)
+    return AnnotationStore(where, array, attributes)
 
 
 def open_annotation_store(path: str | os.PathLike[str]) -> AnnotationStore:
@@ -308,7 +357,13 @@ def open_annotation_store(path: str | os.PathLike[str]) -> AnnotationStore:
     except (ConfigError, AnnotationError) as error:
         raise InputError(f"{where}: its classes cannot be read: {error}; {_REMEDY}") from error
     _check_array(where, array, attributes)
-    return AnnotationStore(where, array, attributes.classes)
+    return AnnotationStore(where, array, attributes)
+
+
+def _attributes(classes: Sequence[ClassInfo], origins: Sequence[str | None]) -> StoreAttributes:
+    return StoreAttributes(
+        annotation_version=STORE_VERSION, classes=tuple(classes), origins=tuple(origins)
+    )
 
 
 def _check_array(path: Path, array: zarr.Array[Any], attributes: StoreAttributes) -> None:
