@@ -23,7 +23,7 @@ import os
 import socket
 import zlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -45,6 +45,9 @@ SCHEMA_VERSION = 1
 
 MAX_LINE_BYTES = 2**20
 """A header is a few kilobytes; no line of ours is longer."""
+
+LOCK_SECONDS = 0.25
+"""Who looks whether a run is alive holds its lock for an instant (`io.ledger_watch`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,25 +110,33 @@ def read_ledger(path: Path) -> LedgerContent | None:
     StorageError
         If it cannot be read, its first line is damaged, or it is of another version.
     """
-    content: LedgerContent | None = None
     with storage_errors(f"{path}: the ledger cannot be read"):
         if not path.exists():
             return None
         with open(path, "rb", opener=open_without_waiting) as file:
-            for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
-                values = _parse(line)
-                if values is None:
-                    break
-                if content is None:
-                    content = _header(values, path)
-                else:
-                    _enter_read(content, values, path)
-                content.good_bytes += len(line)
+            content = read_lines(file, None, path)
     if content is None:
         raise StorageError(
             f"{path} is no ledger, or its first line is damaged; --overwrite computes everything "
             "anew"
         )
+    return content
+
+
+def read_lines(file: BinaryIO, content: LedgerContent | None, path: Path) -> LedgerContent | None:
+    """Return what the whole lines say from where a file stands on, added to `content`.
+
+    Without `content` the first of them is the header; None = it is not whole.
+    """
+    for line in iter(lambda: file.readline(MAX_LINE_BYTES), b""):
+        values = _parse(line)
+        if values is None:
+            break
+        if content is None:
+            content = _header(values, path)
+        else:
+            _enter_read(content, values, path)
+        content.good_bytes += len(line)
     return content
 
 
@@ -151,7 +162,7 @@ class Ledger:
         self._descriptor = -1
         self._lock = FileLock(
             path.with_name(path.name + ".lock"),
-            timeout=0,
+            timeout=LOCK_SECONDS,
             # A generator may be closed by another thread than began it.
             thread_local=False,
         )

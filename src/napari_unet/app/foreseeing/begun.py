@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.fingerprint import differences
-from napari_unet.app.segmenting.journal import RUN, ledger_path
-from napari_unet.app.segmenting.shard_files import SHARDS, shard_ledgers
+from napari_unet.app.segmenting.shard_files import RUN, SHARDS, ledger_path, shard_ledgers
 from napari_unet.io.ledger import read_ledger
 from napari_unet.io.output_state import read_output_state
 

@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from napari_unet.app.job_files import RECORD_SUFFIX, record_path
 from napari_unet.errors import ConfigError, LockedError
 from napari_unet.io.ledger import LEDGER_SUFFIX, Ledger
 from napari_unet.io.output_state import storage_errors
@@ -30,8 +31,17 @@ if TYPE_CHECKING:
     from napari_unet.core.boxes import Box, Shape
     from napari_unet.core.tiling import TileGrid
 
+RUN = "run"
+"""Attribute of an output, and entry of its ledger: they belong together."""
+
 SHARDS = "shards"
 """Entry of a header: how many processes share the blocks. Absent: one does them all."""
+
+
+def ledger_path(output: Path, name: str) -> Path:
+    """Return where the ledger of a label image lies: beside its record."""
+    record = record_path(output, name)
+    return record.with_name(record.name.removesuffix(RECORD_SUFFIX) + LEDGER_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
