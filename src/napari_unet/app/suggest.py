@@ -22,6 +22,7 @@ from napari_unet.app.suggesting.looking import (
 from napari_unet.app.suggesting.places import PlaceGrid
 from napari_unet.app.suggesting.ranking import (
     APART,
+    TRIES,
     RankingRules,
     rank_places,
     score_of,
@@ -49,9 +50,6 @@ if TYPE_CHECKING:
     from napari_unet.core.arrays import ImageSource
     from napari_unet.core.suggest_events import SuggestEvent
     from napari_unet.core.suggest_job import SuggestJob
-
-TRIES = 50
-"""Windows that are tried for each one that is wanted: of a sparse image most may be empty."""
 
 Part = tuple[Box, list[Box]]
 """A window, and the places in it."""
@@ -162,10 +160,7 @@ class _Search:
     def _parts(self) -> Iterator[Part]:
         """Yield windows with the places in them that may be suggested."""
         if self._job.ranking == "random":
-            near = self._painted.places()
-            for box in spread_places(
-                self._grid, self._job.count, near, self._is_free, self._chance
-            ):
+            for box in spread_places(self._grid, self._job.count, self._is_free, self._chance):
                 yield box, [box]
             return
         count = self._grid.count_windows(self._across)

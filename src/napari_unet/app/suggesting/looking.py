@@ -16,7 +16,6 @@ from napari_unet.app.segmenting.preparation import (
     tile_run,
 )
 from napari_unet.app.suggesting.doubt import Doubt, doubt_of, shared_numbers
-from napari_unet.core.boxes import Box
 from napari_unet.core.job import SegmentJob
 from napari_unet.core.tiling import Block
 from napari_unet.errors import AnnotationError, InputError, NonFiniteError
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from napari_unet.app.plan import SegmentPlan
     from napari_unet.core.arrays import ImageSource
+    from napari_unet.core.boxes import Box
     from napari_unet.core.events import Warned
     from napari_unet.core.normalization import Normalization
     from napari_unet.core.suggest_job import SuggestJob
@@ -259,16 +259,3 @@ class PaintedParts:
             known = any(self.store.read(part).any() for part in parts if not part.is_empty)
             self._known[box] = known
         return known
-
-    def places(self) -> list[Box]:
-        """Return the smallest boxes around what is painted, block by block."""
-        found: list[Box] = []
-        if self.store is None:
-            return found
-        for block in self.blocks:
-            where = np.nonzero(self.store.read(block))
-            if where[0].size:
-                start = tuple(int(w.min()) + a for w, a in zip(where, block.start, strict=True))
-                stop = tuple(int(w.max()) + a + 1 for w, a in zip(where, block.start, strict=True))
-                found.append(Box(start, stop))
-        return found

@@ -7,6 +7,7 @@ there are too few such places does the way become shorter.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import numpy as np
 from napari_unet.app.suggesting.places import centers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -27,8 +28,11 @@ if TYPE_CHECKING:
 APART = 2.0
 """Least distance of two places, in edges of a place, as long as there are enough others."""
 
-CANDIDATES = 40
-"""Places that are drawn for each one that is chosen at random."""
+TRIES = 50
+"""Places that are tried for each one that is wanted: of a sparse image most may be empty."""
+
+ROOT_STEPS = 60
+"""Of a fixed-point iteration that gains a digit in two steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +130,9 @@ def _is_far(
 
 
 def spread_places(
-    grid: PlaceGrid,
-    count: int,
-    avoid: Sequence[Box],
-    is_free: Callable[[Box], bool],
-    chance: np.random.Generator,
+    grid: PlaceGrid, count: int, is_free: Callable[[Box], bool], chance: np.random.Generator
 ) -> list[Box]:
-    """Return random places that are spread evenly: each is the farthest of some drawn ones.
+    """Return random places, any first few of which are spread evenly; each is as likely as others.
 
     Parameters
     ----------
@@ -140,55 +140,49 @@ def spread_places(
         The places.
     count : int
         How many are wanted; fewer come back if no more are found.
-    avoid : sequence of Box
-        What they are to be far from, too, such as strokes.
     is_free : callable
         Whether a place may be taken.
     chance : numpy.random.Generator
-        Draws them.
+        Decides where the sequence begins.
+    """
+    chosen: dict[int, Box] = {}
+    tried: set[int] = set()
+    tries = TRIES * count
+    numbers = itertools.islice(_even_numbers(grid, chance), tries)
+    # The sequence may pass a few by; where there are not many, all are tried.
+    rest = chance.permutation(len(grid)).tolist() if len(grid) <= tries else ()
+    for number in itertools.chain(numbers, rest):
+        if len(chosen) == count:
+            break
+        if number in tried:
+            continue
+        tried.add(number)
+        box = grid.box(number)
+        if is_free(box):
+            chosen[number] = box
+    return list(chosen.values())
+
+
+def _even_numbers(grid: PlaceGrid, chance: np.random.Generator) -> Iterator[int]:
+    """Yield numbers of places for ever, such that any first few are spread evenly.
 
     Notes
     -----
-    Mitchell's best-candidate algorithm (SIGGRAPH 1991), with distances along each axis in shares
-    of the region.
+    The additive recurrence of M. Roberts, "The Unreasonable Effectiveness of Quasirandom Sequences"
+    (2018), over the axes along which there are several places: its steps are powers of the root of
+    x ** (d + 1) = x + 1, the golden ratio for d = 1.
     """
-    extent = np.maximum(grid.region.shape, 1)
-    near = list(centers(avoid) / extent)
-    chosen: list[Box] = []
-    taken: set[int] = set()
-    for _ in range(min(count, len(grid))):
-        drawn = _draw(grid, taken, is_free, chance)
-        if not drawn:
-            break
-        middles = centers([grid.box(k) for k in drawn]) / extent
-        best = 0
-        if near:
-            gaps = np.linalg.norm(middles[:, None] - np.array(near)[None], axis=2).min(axis=1)
-            best = int(gaps.argmax())
-        taken.add(drawn[best])
-        near.append(middles[best])
-        chosen.append(grid.box(drawn[best]))
-    return chosen
-
-
-def _draw(
-    grid: PlaceGrid,
-    taken: set[int],
-    is_free: Callable[[Box], bool],
-    chance: np.random.Generator,
-) -> list[int]:
-    """Return numbers of some places, each of which may be taken."""
-    found: list[int] = []
-    # Where most places are taken, every one is tried once.
-    tries = 4 * CANDIDATES
-    few = len(grid) <= tries
-    order = chance.permutation(len(grid)) if few else chance.integers(len(grid), size=tries)
-    for number in dict.fromkeys(int(k) for k in order):
-        if number not in taken and is_free(grid.box(number)):
-            found.append(number)
-            if len(found) == CANDIDATES:
-                break
-    return found
+    counts = np.array(grid.counts)
+    several = np.flatnonzero(counts > 1)
+    root = 1.5
+    for _ in range(ROOT_STEPS):
+        root = (1 + root) ** (1 / (len(several) + 1))
+    steps = np.zeros(len(counts))
+    steps[several] = root ** -np.arange(1.0, len(several) + 1)
+    start = chance.random(len(counts))
+    for k in itertools.count():
+        cell = ((start + k * steps) % 1 * counts).astype(np.int64)
+        yield int(np.ravel_multi_index(tuple(cell), grid.counts))
 
 
 def _numbered(places: Sequence[SuggestedPlace]) -> tuple[SuggestedPlace, ...]:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_unet.app.training.run import TrainingRun
-    from napari_unet.core.resampling import Resampling
     from napari_unet.core.train_events import TrainEvent
 
 PICTURES = 3
@@ -157,20 +156,9 @@ def _places(run: TrainingRun, count: int) -> list[Box]:
         seen = box if resampling is None else resampling.inside(box)
         return not annotation.read(seen).any()
 
-    strokes = [_on_image(box, resampling) for box in annotation.block_boxes()]
-    found = spread_places(grid, count, strokes, is_free, chance)
     # Where everything is annotated there is no elsewhere.
-    return found or spread_places(grid, count, [], lambda _: True, chance)
-
-
-def _on_image(box: Box, resampling: Resampling | None) -> Box:
-    """Return about where a box that the network sees lies in the image as it is stored."""
-    if resampling is None:
-        return box
-    factors = (1.0, *resampling.factors)
-    return Box(
-        tuple(int(a / f) for a, f in zip(box.start, factors, strict=True)),
-        tuple(int(b / f) for b, f in zip(box.stop, factors, strict=True)),
+    return spread_places(grid, count, is_free, chance) or spread_places(
+        grid, count, lambda _: True, chance
     )
 
 
