@@ -45,20 +45,27 @@ def read(folder: Path, step: int) -> tuple[npt.NDArray[Any], ...]:
     return raw, *(mask > 0 for mask in masks)
 
 
+def stroke(
+    painted: npt.NDArray[np.uint8], classes: npt.NDArray[np.uint8], rng: np.random.Generator
+) -> None:
+    """Paint one brush stroke on a slice, which takes the classes under it."""
+    length, angle = rng.uniform(*LENGTHS), rng.uniform(0, np.pi)
+    center = rng.uniform(0, classes.shape) + rng.normal(0, 1, 2)
+    along = np.linspace(-length / 2, length / 2, int(4 * length))
+    line = center[:, None] + np.stack([np.sin(angle) * along, np.cos(angle) * along])
+    for offset in np.ndindex(3, 3):
+        rows, columns = np.rint(line + np.reshape(offset, (2, 1)) - 1).astype(int)
+        inside = (rows >= 0) & (rows < len(classes)) & (columns >= 0)
+        inside &= columns < classes.shape[1]
+        where = rows[inside], columns[inside]
+        painted[where] = classes[where]
+
+
 def strokes(classes: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Return brush strokes on a slice, which take the classes under them."""
     painted = np.zeros_like(classes)
     for _ in range(STROKES):
-        length, angle = rng.uniform(*LENGTHS), rng.uniform(0, np.pi)
-        center = rng.uniform(0, classes.shape) + rng.normal(0, 1, 2)
-        along = np.linspace(-length / 2, length / 2, int(4 * length))
-        line = center[:, None] + np.stack([np.sin(angle) * along, np.cos(angle) * along])
-        for offset in np.ndindex(3, 3):
-            rows, columns = np.rint(line + np.reshape(offset, (2, 1)) - 1).astype(int)
-            inside = (rows >= 0) & (rows < len(classes)) & (columns >= 0)
-            inside &= columns < classes.shape[1]
-            where = rows[inside], columns[inside]
-            painted[where] = classes[where]
+        stroke(painted, classes, rng)
     return painted
 
 
