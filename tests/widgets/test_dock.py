@@ -203,9 +203,9 @@ def test_cancel_keeps_what_is_done(user: Any, make_dock: Any, stored_stack: Any)
     layer = user.wait_for_labels(dock)
     user.wait_until(lambda: bool(np.asarray(layer.data).any()))
     assert not dock.panel.segment_button.isEnabled()
-    user.click(dock.panel.cancel_button)
+    user.click(dock.panel.stop_button)
     user.wait_until(lambda: not dock.panel.is_running)
-    assert "Cancelled after" in dock.panel.message.toPlainText()
+    assert "Stopped after" in dock.panel.message.toPlainText()
     labels = np.asarray(layer.data)
     assert labels.any()
     assert not labels.all()
@@ -222,7 +222,7 @@ def test_an_engine_that_does_not_stop_is_killed(
     user.click(dock.panel.segment_button)
     user.wait_for_labels(dock)
     pid = dock.panel.runner.process_id
-    user.click(dock.panel.cancel_button)
+    user.click(dock.panel.stop_button)
     user.wait_until(lambda: not dock.panel.is_running)
     assert not user.is_alive(pid)
 
@@ -435,7 +435,7 @@ def test_cancelling_the_copy_leaves_nothing(
         user.click(dock.panel.segment_button)
         user.wait_until(lambda: dock.panel.progress_bar.value() > 0)
         assert "exists only in memory" in dock.panel.progress_label.text()
-        user.click(dock.panel.cancel_button)
+        user.click(dock.panel.stop_button)
     finally:
         _spool.SLAB_BYTES = original
     user.wait_until(lambda: not dock.panel.is_running)

@@ -106,9 +106,9 @@ def test_cancel_and_a_bad_option(
     user.choose(dock, device="cpu")
     user.click(dock.panel.segment_button)
     user.wait_for_labels(dock)
-    user.click(dock.panel.cancel_button)
+    user.click(dock.panel.stop_button)
     user.wait_until(lambda: not dock.panel.is_running)
-    assert "Cancelled after" in dock.panel.message.toPlainText()
+    assert "Stopped after" in dock.panel.message.toPlainText()
 
 
 def test_the_panel_imports_no_torch() -> None:

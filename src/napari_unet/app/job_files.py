@@ -99,13 +99,18 @@ def _parse_toml(text: str) -> dict[str, Any]:
 
 def write_settings_file(path: Path, values: Mapping[str, Any]) -> None:
     """Write settings as TOML, or JSON if the file's name ends so; unset ones are left out."""
-    chosen = {key: value for key, value in values.items() if value is not None}
-    text = json.dumps(chosen, indent=2) if path.suffix == ".json" else tomli_w.dumps(chosen)
+    text = settings_text(values, as_json=path.suffix == ".json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, text.encode())
     except OSError as error:
         raise StorageError(f"job file {path} cannot be written: {error.strerror}") from error
+
+
+def settings_text(values: Mapping[str, Any], *, as_json: bool = False) -> str:
+    """Return settings as the text of a job file, TOML or JSON; unset ones are left out."""
+    chosen = {key: value for key, value in values.items() if value is not None}
+    return json.dumps(chosen, indent=2) if as_json else tomli_w.dumps(chosen)
 
 
 def utc_now() -> str:

@@ -15,6 +15,7 @@ from napari_unet.cli.finish import finish
 from napari_unet.cli.models import models_app
 from napari_unet.cli.objects import objects
 from napari_unet.cli.plan import plan
+from napari_unet.cli.seams import seams
 from napari_unet.cli.segment import segment
 from napari_unet.cli.suggest import suggest
 from napari_unet.cli.train import train
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command(epilog=EPILOG)(segment)
 app.command(epilog=EPILOG)(finish)
 app.command(epilog=EPILOG)(plan)
+app.command(epilog=EPILOG)(seams)
 app.command(epilog=EPILOG)(train)
 app.command(epilog=EPILOG)(suggest)
 app.command(epilog=EPILOG)(objects)

@@ -1,20 +1,31 @@
-"""The choices of the panel Segment: layer, model, region, output, device."""
+"""The choices of the panel Segment: layer, model, region, result, output, and rarer ones."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from napari.layers import Image
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QFormLayout, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QSizePolicy,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
 
 from napari_unet.app.models import ModelEntry, find_model, list_models
 from napari_unet.errors import ConfigError, UNetError
 from napari_unet.widgets._layers import local_path
 from napari_unet.widgets._output import OutputPlace
+from napari_unet.widgets._request import Choices, Region, ResultKind
+
+__all__ = ["Choices", "Region", "SegmentForm", "make_combo"]
 
 BROWSE = "Browse ..."
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -22,29 +33,23 @@ TOOLTIP_ROLE = Qt.ItemDataRole.ToolTipRole
 SHORT_COMBO = 12
 """Characters that a combo box asks room for; names of layers and models may be long."""
 
+AVERAGES: dict[str, str] = {
+    "off": "none",
+    "4 mirrored versions": "mirror",
+    "4 turned versions": "rotate",
+    "all 8 versions": "d4",
+}
+"""What the user reads -> the job's ``average``."""
 
-class Region(Enum):
-    """Which part of the layer; the value is what the user reads."""
+RESCALES: dict[str, str] = {"as the model needs": "auto", "off": "off"}
+"""What the user reads -> the job's ``rescale``."""
 
-    THIS_SLICE = "this slice"
-    ALL_SLICES = "all slices"
-    VISIBLE_PART = "the visible part"
-
-
-@dataclass(frozen=True, slots=True)
-class Choices:
-    """What the form says when Segment is clicked."""
-
-    layer: Image
-    model: ModelEntry
-    region: Region
-    place: OutputPlace
-    folder: Path | None
-    device: str
+MAX_TILE, TILE_STEP = 4096, 64
+"""Pixels; larger tiles than that only cost memory."""
 
 
 class SegmentForm(QWidget):
-    """Combo boxes for everything that a job needs.
+    """Combo boxes for everything that a job needs; what is rarely needed is folded away.
 
     Parameters
     ----------
@@ -63,37 +68,127 @@ class SegmentForm(QWidget):
         self._models: list[ModelEntry] = []
         self._folder: Path | None = None
         self._model_before = 0
-        self.layer_combo = make_combo((), "The image to segment")
-        self.model_combo = make_combo((), "The model to segment with")
-        self.region_combo = make_combo(
-            [region.value for region in Region], "Which part of the image to segment"
-        )
-        self.output_combo = make_combo(
-            [place.value for place in OutputPlace], "Where the labels are written, as OME-Zarr"
-        )
-        self.device_combo = make_combo(
-            DEVICES, "Where the network runs; auto = the fastest there is"
-        )
+        self.more = QCollapsible("More")
+        """Folded away; the panel adds to it."""
+        self._make_main_choices()
+        self._make_rare_choices()
         self._lay_out()
         self.reload_models()
         self.reset_choices()
-        self.layer_combo.currentIndexChanged.connect(self._on_layer_changed)
-        self.model_combo.activated.connect(self._on_model_activated)
-        self.output_combo.activated.connect(self._on_output_activated)
+        self._connect()
+
+    def _make_main_choices(self) -> None:
+        self.layer_combo = make_combo((), "The image to segment")
+        self.model_combo = make_combo((), "The model to segment with")
+        self.region_combo = make_combo(
+            [region.value for region in Region],
+            "Which part of the image to segment. What you look at is computed first",
+        )
+        self.result_combo = make_combo(
+            [kind.value for kind in ResultKind],
+            "classes: which class each pixel belongs to.\n"
+            "objects: also the single objects, numbered, with a table of their sizes and places.\n"
+            "probabilities: also how sure the model is of each class, 0 to 1, as image layers",
+        )
+        self.output_combo = make_combo(
+            [place.value for place in OutputPlace], "Where the result is written, as OME-Zarr"
+        )
+
+    def _make_rare_choices(self) -> None:
+        self.device_combo = make_combo(
+            DEVICES, "Where the network runs; auto = the fastest there is"
+        )
+        self.rescale_combo = make_combo(
+            list(RESCALES),
+            "A model knows structures at the size they had in training. As the model needs: where "
+            "the voxel sizes of image and model are both known and differ by more than a quarter, "
+            "the image is shown to the model rescaled. The result is always on the image's own "
+            "voxels",
+        )
+        self.average_combo = make_combo(
+            list(AVERAGES),
+            "Average the answers to mirrored or turned versions of the image: a little better, "
+            "and 4 or 8 times slower",
+        )
+        self.tile_spin = QSpinBox()
+        self.tile_spin.setRange(0, MAX_TILE)
+        self.tile_spin.setSingleStep(TILE_STEP)
+        self.tile_spin.setSpecialValueText("automatic")
+        self.tile_spin.setSuffix(" pixels")
+        self.tile_spin.setToolTip(
+            "Edge of the part that is computed at once. Smaller ones take less memory and more "
+            "time; the result is the same. 0 = automatic"
+        )
+        # A wheel over the panel is meant for scrolling.
+        self.tile_spin.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.anew_box = QCheckBox("Start anew")
+        self.anew_box.setToolTip(
+            "An earlier run of the same choices has left something in the output. Unticked: go on "
+            "from there. Ticked: delete it and compute everything again"
+        )
+        self.anew_box.hide()
 
     def _lay_out(self) -> None:
-        layout = QFormLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        for title, combo in (
+        main = _form_layout(
             ("Image", self.layer_combo),
             ("Model", self.model_combo),
             ("Region", self.region_combo),
+            ("Result", self.result_combo),
             ("Output", self.output_combo),
-            ("Device", self.device_combo),
+        )
+        rare = QWidget()
+        rare.setLayout(
+            _form_layout(
+                ("Device", self.device_combo),
+                ("Rescale", self.rescale_combo),
+                ("Average", self.average_combo),
+                ("Tile", self.tile_spin),
+            )
+        )
+        self.more.setDuration(0)
+        self.more.addWidget(rare)
+        self.more.toggleButton().setToolTip("Device, rescaling, averaging, tile size, and checks")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(main)
+        layout.addWidget(self.anew_box)
+        layout.addWidget(self.more)
+
+    def _connect(self) -> None:
+        self.layer_combo.currentIndexChanged.connect(self._on_layer_changed)
+        self.model_combo.activated.connect(self._on_model_activated)
+        self.output_combo.activated.connect(self._on_output_activated)
+        for combo in (
+            self.model_combo,
+            self.region_combo,
+            self.result_combo,
+            self.device_combo,
+            self.rescale_combo,
+            self.average_combo,
         ):
-            combo.setAccessibleName(title)
-            layout.addRow(title, combo)
+            combo.currentIndexChanged.connect(self._on_changed)
+        self.tile_spin.valueChanged.connect(self._on_changed)
+        self.anew_box.toggled.connect(self._on_changed)
+
+    def _on_changed(self, _: object = None) -> None:
+        self.changed.emit()
+
+    @property
+    def in_order(self) -> tuple[QWidget, ...]:
+        """All choices, in the order in which Tab goes through them."""
+        return (
+            self.layer_combo,
+            self.model_combo,
+            self.region_combo,
+            self.result_combo,
+            self.output_combo,
+            self.anew_box,
+            self.more.toggleButton(),
+            self.device_combo,
+            self.rescale_combo,
+            self.average_combo,
+            self.tile_spin,
+        )
 
     @property
     def layer(self) -> Image | None:
@@ -126,8 +221,36 @@ class SegmentForm(QWidget):
         if not 0 <= index < len(self._models):
             raise ConfigError(f"no model is chosen; choose one, or a file by {BROWSE!r}")
         region = list(Region)[self.region_combo.currentIndex()]
-        device = self.device_combo.currentText()
-        return Choices(layer, self._models[index], region, self.place, self._folder, device)
+        # What is not shown cannot be meant.
+        anew = self.anew_box.isChecked() and not self.anew_box.isHidden()
+        return Choices(
+            layer, self._models[index], region, self.place, self._folder, self._options(), anew
+        )
+
+    def _options(self) -> dict[str, Any]:
+        """Return the rarer choices as fields of a job."""
+        options = dict(list(ResultKind)[self.result_combo.currentIndex()].options)
+        options["device"] = self.device_combo.currentText()
+        options["rescale"] = list(RESCALES.values())[self.rescale_combo.currentIndex()]
+        options["average"] = AVERAGES[self.average_combo.currentText()]
+        if self.tile_spin.value():
+            options["tile_size"] = self.tile_spin.value()
+        return options
+
+    def choose_rescale(self, rescale: str) -> None:
+        """Choose "auto" or "off"."""
+        self.rescale_combo.setCurrentIndex(list(RESCALES.values()).index(rescale))
+
+    def offer_anew(self, offered: bool) -> None:
+        """Show whether there is something that could be computed anew."""
+        self.anew_box.setVisible(offered)
+        if not offered:
+            self.anew_box.setChecked(False)
+
+    def name_factor(self, words: str) -> None:
+        """Say by how much the model needs the image rescaled; empty = not, or unknown."""
+        first = next(iter(RESCALES))
+        self.rescale_combo.setItemText(0, f"{first} ({words})" if words else first)
 
     def reset_choices(self, _: object = None) -> None:
         """Offer the viewer's image layers as they are now; the chosen one stays."""
@@ -220,6 +343,17 @@ class SegmentForm(QWidget):
                 self.output_combo.setCurrentIndex(list(OutputPlace).index(OutputPlace.TEMPORARY))
                 self._on_layer_changed()
         self.changed.emit()
+
+
+def _form_layout(*rows: tuple[str, QWidget]) -> QFormLayout:
+    """Return rows of a title and a choice, as wide as the panel."""
+    layout = QFormLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+    for title, choice in rows:
+        choice.setAccessibleName(title)
+        layout.addRow(title, choice)
+    return layout
 
 
 def make_combo(texts: tuple[str, ...] | list[str], tooltip: str) -> QComboBox:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 KEPT_LINES = 30
 """Lines of the log kept for error messages."""
 
-KILL_WAIT_MS = 5000
-"""How long a killed process may take to be reaped."""
-
 
 @dataclass(frozen=True, slots=True)
 class OneShotEnd:
@@ -100,15 +97,23 @@ class OneShot(QObject):
             self._process.write(json.dumps(line).encode() + b"\n")
 
     def stop(self) -> None:
-        """Kill the process; nothing is said any more, and the object is gone soon."""
+        """Kill the process, without waiting for its end; nothing is said any more."""
         if self._over:
             return
         self._over = True
-        self._process.blockSignals(True)
-        if self._process.state() != QProcess.ProcessState.NotRunning:
-            self._process.kill()
-            self._process.waitForFinished(KILL_WAIT_MS)
-        self.deleteLater()
+        process = self._process
+        for signal in (
+            process.readyReadStandardOutput,
+            process.readyReadStandardError,
+            process.errorOccurred,
+            process.finished,
+        ):
+            signal.disconnect()
+        if process.state() == QProcess.ProcessState.NotRunning:
+            self.deleteLater()
+        else:
+            process.finished.connect(self.deleteLater)
+            process.kill()
 
     def _read_answers(self) -> None:
         lines = (self._pending + self._process.readAllStandardOutput().data()).split(b"\n")

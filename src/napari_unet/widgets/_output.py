@@ -7,11 +7,16 @@ import re
 import shutil
 import tempfile
 from enum import Enum
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_unet.errors import ConfigError, StorageError
 from napari_unet.io.ome_zarr_writer import read_output_state
 from napari_unet.widgets._layers import image_root, output_stem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TEMPORARY_WORDS = "Deleted when napari ends"
 """Said wherever results are temporary."""
@@ -124,16 +129,29 @@ def clean_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).strip("._") or "image"
 
 
-def free_label_name(output: Path, model_name: str) -> str:
-    """Return a name for a label image that the output does not hold yet: NAME, NAME-2, ...
+def label_names(model_name: str) -> Iterator[str]:
+    """Yield what results of a model are called, without end: NAME, NAME-2, NAME-3, ...
+
+    Examples
+    --------
+    >>> from itertools import islice
+    >>> list(islice(label_names("em"), 3))
+    ['em', 'em-2', 'em-3']
+    """
+    yield model_name
+    for number in count(2):
+        yield f"{model_name}-{number}"
+
+
+def free_label_name(output: str | Path, model_name: str) -> str:
+    """Return the first name for a label image that the output does not hold yet.
 
     Raises
     ------
     StorageError
         If the output is there and is not one of ours.
     """
-    number, name = 1, model_name
-    while output.exists() and read_output_state(output, name) is not None:
-        number += 1
-        name = f"{model_name}-{number}"
-    return name
+    names = label_names(model_name)
+    if not Path(output).exists():
+        return next(names)
+    return next(name for name in names if read_output_state(output, name) is None)

@@ -29,6 +29,10 @@ class ProgressMeter:
         """Take note of `done` pixels at the time `now`."""
         self._done, self._now = done, now
 
+    def restarted(self, now: float) -> ProgressMeter:
+        """Return a meter of what is left: it knows nothing of a wait that ends `now`."""
+        return ProgressMeter(self._total, now, self._done)
+
     @property
     def share(self) -> float:
         """Part that is done, 0 to 1."""

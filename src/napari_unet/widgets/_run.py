@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_unet.core import events
-from napari_unet.core.boxes import Box, format_region
-from napari_unet.core.job import SegmentJob
+from napari_unet.core import events, objects_events
 from napari_unet.errors import UNetError
 from napari_unet.widgets._background import BackgroundJob
+from napari_unet.widgets._extra_layers import extra_layers
 from napari_unet.widgets._follow_view import ViewFollower
 from napari_unet.widgets._layers import (
     LayerInput,
@@ -25,7 +23,6 @@ from napari_unet.widgets._output import (
     TEMPORARY_FOLDERS,
     TEMPORARY_WORDS,
     OutputPlace,
-    free_label_name,
     output_path,
     stem_of,
 )
@@ -34,13 +31,15 @@ from napari_unet.widgets._progress import (
     format_count,
     format_duration,
 )
+from napari_unet.widgets._request import with_fitting_name, with_free_name
 from napari_unet.widgets._result import MAX_PLANE_EDGE, ResultLayer
 from napari_unet.widgets._spool import require_space, spool, spool_request, spool_words
 
 if TYPE_CHECKING:
-    from napari.layers import Image
-
+    from napari_unet.core.job import SegmentJob
+    from napari_unet.widgets._events import EngineEvent
     from napari_unet.widgets._process import EngineEnd
+    from napari_unet.widgets._request import RunRequest
     from napari_unet.widgets._runner import JobRunner
 
 STAGE_WORDS = {
@@ -48,45 +47,16 @@ STAGE_WORDS = {
     "normalizing": "Measuring the intensities",
     "loading": "Loading the model",
     "segmenting": "Segmenting",
+    "searching": "Searching objects",
+    "joining": "Joining objects",
+    "numbering": "Numbering and measuring objects",
     "pyramid": "Writing the coarser levels",
     "finishing": "Finishing",
 }
 """What the user reads for each stage."""
 
-
 USAGE_EXIT_CODE = 2
 """The command line's exit code for options that cannot be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunRequest:
-    """What the user chose.
-
-    Parameters
-    ----------
-    layer : Image
-        What to segment.
-    model : str
-        The model's name, or its file.
-    model_name : str
-        What its results are called.
-    region : Box or None
-        Part to segment (z, y, x); None = all.
-    place : OutputPlace
-        Where to write.
-    folder : Path or None
-        The chosen folder.
-    device : str
-        Where the network runs.
-    """
-
-    layer: Image
-    model: str
-    model_name: str
-    region: Box | None
-    place: OutputPlace
-    folder: Path | None
-    device: str
 
 
 class SegmentRun(QObject):
@@ -107,6 +77,8 @@ class SegmentRun(QObject):
     progressed = Signal(float, str)
     """Share that is done, 0 to 1 (negative = unknown), and the state in words."""
     warned = Signal(str)
+    paused = Signal(bool)
+    """The job waits, or goes on again."""
     over = Signal(bool, str)
     """Whether it went as the user wished, and how it ended in words; emitted once, last."""
 
@@ -122,7 +94,9 @@ class SegmentRun(QObject):
         self._spool_folder: Path | None = None
         self._view: ViewFollower | None = None
         self._meter = ProgressMeter(0, 0.0)
-        self._final: events.JobEvent | None = None
+        self._stage = ""
+        self._found: objects_events.ObjectsFound | None = None
+        self._final: EngineEvent | None = None
         self._unwritten = False
 
     @property
@@ -133,10 +107,13 @@ class SegmentRun(QObject):
     def start(self) -> None:
         """Begin; raises `UNetError` if the layer or the output cannot be used."""
         layer = self._request.layer
+        if self._request.job is not None:
+            self._submit(self._request.job)
+            return
         shape = spatial_shape(layer)
         source = find_input(layer)
         if source is not None:
-            self._submit(source)
+            self._submit(self._job_for(source))
         else:
             self._copy_layer(shape)
 
@@ -162,7 +139,7 @@ class SegmentRun(QObject):
     def _on_copy_succeeded(self) -> None:
         self._spool = None
         try:
-            self._submit(LayerInput(str(self._copy_path)))
+            self._submit(self._job_for(LayerInput(str(self._copy_path))))
         except UNetError as error:
             self._end(False, str(error))
 
@@ -172,29 +149,21 @@ class SegmentRun(QObject):
         words = str(error) if known else f"{type(error).__name__}: {error}"
         self._end(False, f"The layer could not be copied for the engine. {words}")
 
-    def _submit(self, source: LayerInput) -> None:
+    def _job_for(self, source: LayerInput) -> SegmentJob:
+        """Return the job that the user asked for, under a name that does no harm."""
         request = self._request
         folder = request.folder
         if request.place is OutputPlace.TEMPORARY:
             folder = self._output_folder = TEMPORARY_FOLDERS.make()
         image = local_path(request.layer)
         stem = stem_of(image, request.layer.name)
-        output = output_path(request.place, image, stem, folder)
-        job = SegmentJob.parse(
-            {
-                "input": source.path,
-                "axes": source.axes,
-                "level": source.level,
-                "channel": source.channel,
-                "time": source.time,
-                "model": request.model,
-                "output": str(output),
-                "name": free_label_name(output, request.model_name),
-                "region": None if request.region is None else format_region(request.region),
-                "device": request.device,
-            },
-            source="the panel",
-        )
+        job = request.make_job(source, str(output_path(request.place, image, stem, folder)))
+        if self._spool_folder is not None:
+            # Nothing says that what was in memory then is what is there now.
+            return with_free_name(job, request.model_name)
+        return with_fitting_name(job, request.model_name, anew=request.anew)
+
+    def _submit(self, job: SegmentJob) -> None:
         self._job = job
         self._runner.reported.connect(self._on_reported)
         self._runner.ended.connect(self._on_ended)
@@ -210,10 +179,19 @@ class SegmentRun(QObject):
             self._spool.cancel()
             self._spool.wait()
             self._spool = None
-            self._end(True, "Cancelled before the engine had begun; nothing was written.")
+            self._end(True, "Stopped before the engine had begun; nothing was written.")
         elif self._final is None:
             self.progressed.emit(-1.0, "Stopping at the next tile")
             self._runner.stop()
+
+    def pause(self) -> None:
+        """Let the job wait at its next tile; `paused` follows."""
+        if self.has_job and self._final is None:
+            self._runner.pause()
+
+    def resume(self) -> None:
+        """Let a waiting job go on; `paused` follows."""
+        self._runner.resume()
 
     def abandon(self, *, let_job_go_on: bool) -> None:
         """Let go of everything, because the panel or napari closes; nothing is emitted any more.
@@ -225,6 +203,8 @@ class SegmentRun(QObject):
         """
         self.blockSignals(True)
         if let_job_go_on:
+            # Nobody could tell it later.
+            self._runner.resume()
             for folder in (self._spool_folder, self._output_folder):
                 if folder is not None:
                     TEMPORARY_FOLDERS.keep(folder)
@@ -234,10 +214,11 @@ class SegmentRun(QObject):
             self._spool.wait()
         self._end(True, "")
 
-    def _on_reported(self, event: events.JobEvent) -> None:
+    def _on_reported(self, event: EngineEvent) -> None:
         match event:
             case events.StageChanged(stage):
-                self.progressed.emit(-1.0, STAGE_WORDS[stage])
+                self._stage = STAGE_WORDS.get(stage, stage)
+                self.progressed.emit(-1.0, self._stage)
             case events.JobStarted():
                 self._on_job_started(event)
             case events.TileDone():
@@ -247,22 +228,31 @@ class SegmentRun(QObject):
                 if self._unwritten:
                     self._result.show(box)
                 self._unwritten = False
-            case events.PyramidProgress(done, total):
-                words = f"{STAGE_WORDS['pyramid']}: {done} of {total} blocks"
+            case events.PyramidProgress(done, total) | objects_events.ObjectsProgress(done, total):
+                words = f"{self._stage}: {done} of {total} blocks"
                 self.progressed.emit(done / max(total, 1), words)
             case events.Warned(message):
                 self.warned.emit(message)
+            case events.BlockFailed(cause=cause):
+                self.warned.emit(f"A block failed: {cause}")
             case events.Paused(paused):
-                self.progressed.emit(-1.0, "Paused" if paused else STAGE_WORDS["segmenting"])
-            case events.Finished() | events.Cancelled() | events.Failed():
-                self._final = event
+                self._on_paused(paused)
             case events.AlreadyDone():
                 self._final = event
                 self._show_result(event)
-            case events.BlockFailed(cause=cause):
-                self.warned.emit(f"A block failed: {cause}")
-            case events.EngineReady():
-                pass
+            case objects_events.ObjectsFound():
+                self._found = event
+            case events.Finished() | events.Cancelled() | events.Failed():
+                self._final = event
+            case objects_events.ObjectsCancelled():
+                self._final = event
+
+    def _on_paused(self, paused: bool) -> None:
+        if not paused:
+            # The rate is that of working, not of waiting.
+            self._meter = self._meter.restarted(time.monotonic())
+        self.progressed.emit(self._meter.share, "Paused" if paused else "Going on")
+        self.paused.emit(paused)
 
     def _on_job_started(self, event: events.JobStarted) -> None:
         self._meter = ProgressMeter(event.pixels, time.monotonic(), event.pixels_done)
@@ -285,7 +275,19 @@ class SegmentRun(QObject):
 
     def _on_ended(self, end: EngineEnd) -> None:
         good, words = self._outcome(end)
+        self._show_more()
         self._end(good, words)
+
+    def _show_more(self) -> None:
+        """Show what a finished job has made beside the classes."""
+        done = self._final
+        if self._job is None or not isinstance(done, events.Finished | events.AlreadyDone):
+            return
+        try:
+            for data, options, kind in extra_layers(self._request.layer, self._job, done):
+                getattr(self._viewer, f"add_{kind}")(data, **options)
+        except UNetError as error:
+            self.warned.emit(str(error))
 
     def _outcome(self, end: EngineEnd) -> tuple[bool, str]:
         match self._final:
@@ -293,20 +295,34 @@ class SegmentRun(QObject):
                 return True, (
                     f"Done: {format_count(event.pixels)} pixels in "
                     f"{format_duration(event.seconds)}. Written to {event.output}, labels "
-                    f"{event.name!r}.{self._fate()}"
+                    f"{event.name!r}.{self._objects_words()}{self._fate()}"
                 )
             case events.AlreadyDone() as event:
                 return True, f"This was done before: {event.output}, labels {event.name!r}."
             case events.Cancelled() as event:
                 return True, (
-                    f"Cancelled after {event.tiles_done} of {event.tiles} tiles; what is done is "
-                    f"kept in {event.output}.{self._fate()}"
+                    f"Stopped after {event.tiles_done} of {event.tiles} tiles; what is done is "
+                    f"kept in {event.output}.{self._way_on()}{self._fate()}"
+                )
+            case objects_events.ObjectsCancelled() as event:
+                return True, (
+                    "Stopped before the objects were found; the classes are kept in "
+                    f"{event.output}.{self._way_on()}{self._fate()}"
                 )
             case events.Failed() as event:
                 return False, event.message
         output = "" if self._job is None else self._job.output
         fate = self._fate() if Path(output).exists() else ""
         return False, unexpected_end(end, output) + fate
+
+    def _objects_words(self) -> str:
+        found = self._found
+        return "" if found is None else f" {found.objects} objects; table {found.tables[0]}."
+
+    def _way_on(self) -> str:
+        """Say how to go on, where that is possible: not with an image that was in memory only."""
+        temporary = self._request.place is OutputPlace.TEMPORARY
+        return "" if temporary or self._spool_folder else " Segment goes on from there."
 
     def _fate(self) -> str:
         temporary = self._request.place is OutputPlace.TEMPORARY

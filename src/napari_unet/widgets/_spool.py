@@ -110,6 +110,17 @@ def require_space(request: SpoolRequest) -> None:
         )
 
 
+def reserve(request: SpoolRequest) -> None:
+    """Make the copy without its voxels: enough to plan a job on it.
+
+    Raises
+    ------
+    StorageError
+        If it cannot be made.
+    """
+    _create(request)
+
+
 def spool(request: SpoolRequest) -> Generator[float, None, None]:
     """Copy an array to an OME-Zarr 0.5 image, slab by slab.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
@@ -18,16 +20,24 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.errors import UNetError
-from napari_unet.widgets._form import Choices, Region, SegmentForm
+from napari_unet.widgets._estimate import EstimateBox, factor_words
+from napari_unet.widgets._form import SegmentForm
 from napari_unet.widgets._layers import local_path
 from napari_unet.widgets._output import TEMPORARY_WORDS, OutputPlace, output_path, stem_of
-from napari_unet.widgets._run import RunRequest, SegmentRun, unexpected_end
+from napari_unet.widgets._planning import Planner
+from napari_unet.widgets._request import Region, RunRequest
+from napari_unet.widgets._run import SegmentRun, unexpected_end
 from napari_unet.widgets._runner import JobRunner
-from napari_unet.widgets._view import as_spatial, current_slice, visible_part
+from napari_unet.widgets._seams import SeamBox
+from napari_unet.widgets._shown_command import CommandDialog
 
 if TYPE_CHECKING:
-    from napari_unet.core.boxes import Box
-    from napari_unet.core.events import JobEvent
+    from collections.abc import Mapping
+
+    from napari.layers import Image
+
+    from napari_unet.core.job import SegmentJob
+    from napari_unet.widgets._events import EngineEvent
     from napari_unet.widgets._process import EngineEnd
 
 BAR_STEPS = 1000
@@ -35,6 +45,8 @@ BAR_STEPS = 1000
 
 MESSAGE_LINES = 6
 """Height of the message's box; longer ones scroll."""
+
+PAUSE_WORDS, GO_ON_WORDS = "Pause", "Go on"
 
 
 class SegmentPanel(QWidget):
@@ -52,47 +64,87 @@ class SegmentPanel(QWidget):
         self._run: SegmentRun | None = None
         self._warnings: list[str] = []
         self._share = 0.0
+        self._planner = Planner(viewer)
         self.runner = JobRunner(self)
         self.form = SegmentForm(viewer)
+        self.estimate = EstimateBox(self._planned_job, self._may_estimate)
+        self.seams = SeamBox(self._seam_job)
+        self.command_button = QPushButton("Show command")
         self.segment_button = QPushButton("Segment")
-        self.cancel_button = QPushButton("Cancel")
+        self.pause_button = QPushButton(PAUSE_WORDS)
+        self.stop_button = QPushButton("Stop")
         self.progress_bar = QProgressBar()
         self.progress_label = QLabel()
         self.output_label = QLabel()
         self.message = QPlainTextEdit()
+        self._set_up()
         self._lay_out()
         self._show_idle("")
         self._show_output()
-        self.form.changed.connect(self._show_output)
-        self.form.complained.connect(self._complain)
-        self.segment_button.clicked.connect(self._on_segment)
-        self.cancel_button.clicked.connect(self._on_cancel)
-        self.runner.reported.connect(self._on_engine_reported)
-        self.runner.ended.connect(self._on_engine_ended)
+        self._connect()
         self.open()
 
-    def _lay_out(self) -> None:
+    def _set_up(self) -> None:
         self.message.setReadOnly(True)
         self.message.setFrameShape(QPlainTextEdit.Shape.NoFrame)
+        self.message.setAccessibleName("Messages")
         # Paths have no spaces to break at; a plain label would widen the dock.
         self.message.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
         self.message.setFixedHeight(self.fontMetrics().lineSpacing() * MESSAGE_LINES + 12)
+        # Tab leaves the box, as it leaves every other.
+        self.message.setTabChangesFocus(True)
         self.progress_bar.setRange(0, BAR_STEPS)
         self.progress_label.setWordWrap(True)
         self.output_label.setTextFormat(Qt.TextFormat.PlainText)
-        self.segment_button.setToolTip("Segment the chosen region of the image")
-        self.cancel_button.setToolTip("Stop at the next tile; what is done is kept")
+        self.segment_button.setToolTip(
+            "Segment the chosen region of the image, or go on where it was stopped"
+        )
+        self.pause_button.setToolTip(
+            "Wait at the next tile, so that the processor is free; go on from there"
+        )
+        self.stop_button.setToolTip("Stop at the next tile; what is done is kept")
+        self.command_button.setToolTip(
+            "Show the command line and the job file that give the same result without napari"
+        )
+
+    def _lay_out(self) -> None:
         buttons = QHBoxLayout()
-        buttons.addWidget(self.segment_button)
-        buttons.addWidget(self.cancel_button)
+        for button in (self.segment_button, self.pause_button, self.stop_button):
+            buttons.addWidget(button)
+        self.form.more.addWidget(self.seams)
+        self.form.more.addWidget(self.command_button)
         layout = QVBoxLayout(self)
         layout.addWidget(self.form)
         layout.addWidget(self.output_label)
+        layout.addWidget(self.estimate)
         layout.addLayout(buttons)
         layout.addWidget(self.progress_bar)
         layout.addWidget(self.progress_label)
         layout.addWidget(self.message)
         layout.addStretch()
+        order = [
+            *self.form.in_order,
+            self.seams.button,
+            self.command_button,
+            self.segment_button,
+            self.pause_button,
+            self.stop_button,
+            self.message,
+        ]
+        for first, second in pairwise(order):
+            self.setTabOrder(first, second)
+
+    def _connect(self) -> None:
+        self.form.changed.connect(self._on_changed)
+        self.form.complained.connect(self._complain)
+        self.estimate.planned.connect(self._on_planned)
+        self.estimate.rescale_wanted.connect(self.form.choose_rescale)
+        self.command_button.clicked.connect(self._on_show_command)
+        self.segment_button.clicked.connect(self._on_segment)
+        self.pause_button.clicked.connect(self._on_pause)
+        self.stop_button.clicked.connect(self._on_stop)
+        self.runner.reported.connect(self._on_engine_reported)
+        self.runner.ended.connect(self._on_engine_ended)
 
     @property
     def is_running(self) -> bool:
@@ -118,6 +170,7 @@ class SegmentPanel(QWidget):
         layers = self._viewer.layers.events
         for emitter in (layers.inserted, layers.removed, layers.reordered, layers.renamed):
             emitter.disconnect(self.reset_choices)
+        self._stop_side_work()
         run, self._run = self._run, None
         if run is not None:
             run.abandon(let_job_go_on=let_job_go_on)
@@ -127,56 +180,79 @@ class SegmentPanel(QWidget):
             words = "The job goes on without the panel." if let_job_go_on else "Stopped."
             self._show_idle(words)
 
+    def _stop_side_work(self) -> None:
+        """Leave the processor to the job."""
+        self.estimate.stop()
+        self.seams.stop()
+        self._planner.forget()
+
     def reset_choices(self, event: object = None) -> None:
         """Offer the viewer's image layers as they are now."""
         self.form.reset_choices(event)
 
+    def go_on(self, layer: Image, job: SegmentJob) -> None:
+        """Give the engine the job of an earlier run, which goes on where that ended.
+
+        Nothing happens while another one is running.
+
+        Parameters
+        ----------
+        layer : Image
+            The layer that shows the job's image; the result is laid on it.
+        job : SegmentJob
+            The job as it stands in the record.
+        """
+        job = job.model_copy(update={"overwrite": False})
+        request = RunRequest(layer, job.model, "", None, OutputPlace.FOLDER, None, job=job)
+        self._begin_with(lambda: request)
+
     def _on_segment(self) -> None:
+        self._begin_with(lambda: self._planner.request(self.form.choices()))
+
+    def _begin_with(self, make_request: Any) -> None:
         if self._run is not None:
             return
         self._warnings.clear()
         self._share = 0.0
         self.message.clear()
+        self._stop_side_work()
         try:
-            request = self._request(self.form.choices())
-            self._begin(request)
+            self._begin(make_request())
         except UNetError as error:
             self._on_over(False, str(error))
-
-    def _request(self, choices: Choices) -> RunRequest:
-        return RunRequest(
-            choices.layer,
-            choices.model.name if choices.model.origin != "file" else str(choices.model.path),
-            choices.model.name,
-            self._region(choices),
-            choices.place,
-            choices.folder,
-            choices.device,
-        )
-
-    def _region(self, choices: Choices) -> Box | None:
-        match choices.region:
-            case Region.ALL_SLICES:
-                return None
-            case Region.THIS_SLICE:
-                return as_spatial(current_slice(self._viewer, choices.layer))
-            case Region.VISIBLE_PART:
-                return as_spatial(visible_part(self._viewer, choices.layer))
 
     def _begin(self, request: RunRequest) -> None:
         self._run = SegmentRun(self, self._viewer, self.runner, request)
         self._run.progressed.connect(self._on_progressed)
         self._run.warned.connect(self._on_warned)
+        self._run.paused.connect(self._on_paused)
         self._run.over.connect(self._on_over)
-        self.segment_button.setEnabled(False)
-        self.form.setEnabled(False)
-        self.cancel_button.setEnabled(True)
+        self._show_buttons(running=True)
         self._run.start()
 
-    def _on_cancel(self) -> None:
+    def _show_buttons(self, *, running: bool) -> None:
+        self.segment_button.setEnabled(not running)
+        self.form.setEnabled(not running)
+        self.pause_button.setEnabled(running)
+        self.stop_button.setEnabled(running)
+        self.pause_button.setText(PAUSE_WORDS)
+
+    def _on_stop(self) -> None:
         if self._run is not None:
-            self.cancel_button.setEnabled(False)
+            self.pause_button.setEnabled(False)
+            self.stop_button.setEnabled(False)
             self._run.cancel()
+
+    def _on_pause(self) -> None:
+        if self._run is None:
+            return
+        if self.pause_button.text() == GO_ON_WORDS:
+            self._run.resume()
+        else:
+            self._run.pause()
+
+    def _on_paused(self, paused: bool) -> None:
+        self.pause_button.setText(GO_ON_WORDS if paused else PAUSE_WORDS)
 
     def _on_progressed(self, share: float, words: str) -> None:
         self._share = share if share >= 0 else self._share
@@ -199,6 +275,8 @@ class SegmentPanel(QWidget):
         if run is not None:
             run.deleteLater()
         self._show_idle("\n".join([words, *self._warnings]))
+        # What is done is not to be computed again.
+        self.estimate.ask()
         if not good:
             show_error(words)
 
@@ -207,9 +285,7 @@ class SegmentPanel(QWidget):
         show_error(words)
 
     def _show_idle(self, words: str) -> None:
-        self.segment_button.setEnabled(True)
-        self.form.setEnabled(True)
-        self.cancel_button.setEnabled(False)
+        self._show_buttons(running=False)
         # How far it got stays to be seen until the next click.
         self._show_bar(self._share)
         self.progress_label.setText(self._engine_words())
@@ -218,6 +294,11 @@ class SegmentPanel(QWidget):
 
     def _engine_words(self) -> str:
         return "The engine is ready" if self.runner.is_warm else "The engine is starting"
+
+    def _on_changed(self) -> None:
+        self._show_output()
+        if self._run is None:
+            self.estimate.ask()
 
     def _show_output(self) -> None:
         """Say where the result would go, as far as it is known before the click."""
@@ -240,9 +321,45 @@ class SegmentPanel(QWidget):
         self.output_label.setToolTip(words)
         self.output_label.setVisible(bool(words))
 
-    def _on_engine_reported(self, _: JobEvent) -> None:
+    def _planned_job(self) -> tuple[SegmentJob, str] | None:
+        """Return what the estimate is to be of, with the hash of the model; None = no layer."""
+        if self.form.layer is None:
+            return None
+        choices = self.form.choices()
+        return self._planner.planned(choices), choices.model.sha256
+
+    def _may_estimate(self) -> bool:
+        return self._run is None and self.runner.is_warm and not self.seams.is_running
+
+    def _on_planned(self, plan: Mapping[str, Any] | None) -> None:
+        begun = None if plan is None else plan["begun"]
+        self.form.offer_anew(begun is not None and not begun["differs"])
+        factors = None if plan is None else plan["suggested_rescale"]
+        self.form.name_factor("" if factors is None else factor_words(factors))
+
+    def _seam_job(self) -> SegmentJob:
+        """Return the job whose middle is to be looked at: that of the view, if it is known."""
+        choices = self.form.choices()
+        self.estimate.stop()
+        try:
+            return self._planner.checked(replace(choices, region=Region.VISIBLE_PART))
+        except UNetError:
+            return self._planner.checked(choices)
+
+    def _on_show_command(self) -> None:
+        try:
+            job, notes = self._planner.shown(self.form.choices())
+        except UNetError as error:
+            self._complain(str(error))
+            return
+        dialog = CommandDialog(self, job, notes)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.show()
+
+    def _on_engine_reported(self, _: EngineEvent) -> None:
         if self._run is None:
             self.progress_label.setText(self._engine_words())
+            self.estimate.ask_if_old()
 
     def _on_engine_ended(self, end: EngineEnd) -> None:
         if not end.had_job:
