@@ -11,8 +11,8 @@ them and labels slices 8-12, which none of them has seen:
 - *random forest*: a pixel classifier as ilastik's: 100 trees on its seven features at its seven
   scales, in 2D, all strokes, slices as they are;
 - *draft*: what the panel shows half a second after a stroke, by ``napari-unet draft``;
-- *fine-tune*: ``napari-unet train --steps 140`` from the same model, then ``segment``: as many steps as
-  two quiet cores take in half a minute, whatever else this machine is doing.
+- *fine-tune*: ``napari-unet train --steps 140`` from the same model, then ``segment``: as many
+  steps as two quiet cores take in half a minute, whatever else this machine is doing.
 
 Every result is a line of the log; what is in it already is not done again.
 """
