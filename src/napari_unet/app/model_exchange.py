@@ -16,6 +16,7 @@ from napari_unet.core.classes import ClassInfo
 from napari_unet.core.header import InputExpectation, ModelHeader, Provenance
 from napari_unet.errors import ConfigError, OutputExistsError, StorageError
 from napari_unet.files import write_atomically
+from napari_unet.model.bioimageio_import import read_package
 from napari_unet.model.bioimageio_package import bioimageio_package
 from napari_unet.model.file import read_model_file, read_plain_file, refuse
 from napari_unet.model.onnx_file import onnx_bytes
@@ -31,6 +32,9 @@ FORMATS = {"safetensors": SUFFIX, "bioimageio": ".zip", "onnx": ".onnx"}
 
 STATE_DICT_SUFFIXES = (".pth", ".pt")
 """What files of `torch.save` end in."""
+
+PACKAGE_SUFFIX = ".zip"
+"""What packages of the BioImage Model Zoo end in."""
 
 COLORS = (
     *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#999999"),
@@ -69,8 +73,9 @@ def import_model(
     Parameters
     ----------
     path : path-like
-        A `.safetensors` model file, which is copied as it is, or a `.pth` or `.pt` state dict of
-        our network, which another process opens and converts.
+        A `.safetensors` model file, which is copied as it is; a bioimage.io package (`.zip`) that
+        `export_model` wrote; or a `.pth` or `.pt` state dict of our network. The weights of the
+        latter two are opened and converted by another process.
     name : str or None
         What to call it; None = as the model file says, or like the state dict's file.
     sha256 : str or None
@@ -90,16 +95,19 @@ def import_model(
     path = Path(path).expanduser()
     if path.suffix.lower() in STATE_DICT_SUFFIXES:
         return _import_state_dict(path, name, sha256, options or StateDictOptions())
-    if path.suffix.lower() != SUFFIX:
+    if path.suffix.lower() not in (SUFFIX, PACKAGE_SUFFIX):
         raise ConfigError(
-            f"{str(path)!r} ends in {path.suffix!r}; a model file ends in {SUFFIX}, a state dict "
-            f"in {' or '.join(STATE_DICT_SUFFIXES)}; other kinds cannot be imported"
+            f"{str(path)!r} ends in {path.suffix!r}; a model file ends in {SUFFIX}, a package in "
+            f"{PACKAGE_SUFFIX}, a state dict in {' or '.join(STATE_DICT_SUFFIXES)}; other kinds "
+            "cannot be imported"
         )
     if options is not None and options != StateDictOptions():
         raise ConfigError(
             f"{str(path)!r} says its architecture and classes itself; leave out --architecture, "
             "--like and --classes"
         )
+    if path.suffix.lower() == PACKAGE_SUFFIX:
+        return _import_package(path, name, sha256)
     file, data = read_model_file(path, expected_sha256=sha256)
     new_name = name or file.header.name
     check_new_name(new_name)
@@ -174,12 +182,16 @@ def _exists(output: Path) -> OutputExistsError:
     )
 
 
-def _import_state_dict(
-    path: Path, name: str | None, sha256: str | None, options: StateDictOptions
-) -> ModelEntry:
-    new_name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-_")
+def _import_package(path: Path, name: str | None, sha256: str | None) -> ModelEntry:
+    data, _ = _expected_bytes(path, sha256)
+    header, state = read_package(data, path)
+    new_name = name or header.name
     check_new_name(new_name)
-    header = _header(options, path)
+    return add_model(convert_state_dict(state, header, source=str(path)), new_name)
+
+
+def _expected_bytes(path: Path, sha256: str | None) -> tuple[bytes, str]:
+    """Return the content of a file and its hash, which is `sha256` if that is given."""
     data = read_plain_file(path)
     found = hashlib.sha256(data).hexdigest()
     if sha256 is not None and found != sha256.strip().lower():
@@ -188,6 +200,16 @@ def _import_state_dict(
             f"its SHA-256 is {found}, but {excerpt(sha256)} was expected; fetch the file again, or "
             "name the hash of the file that you mean",
         )
+    return data, found
+
+
+def _import_state_dict(
+    path: Path, name: str | None, sha256: str | None, options: StateDictOptions
+) -> ModelEntry:
+    new_name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip(".-_")
+    check_new_name(new_name)
+    header = _header(options, path)
+    data, found = _expected_bytes(path, sha256)
     provenance = Provenance(
         recipe=f"imported from the state dict {path.name!r}, SHA-256 {found}",
         created=datetime.datetime.now(datetime.UTC).date().isoformat(),

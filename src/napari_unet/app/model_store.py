@@ -6,6 +6,7 @@ changes no byte, so that results and fine-tuned models still name the right pare
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,11 @@ from napari_unet.model.file import read_model_header
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_unet.app.models import ModelEntry
+    from napari_unet.app.models import ModelEntry, ModelInventory
 
 _NAME: TypeAdapter[str] = TypeAdapter(ModelName)
+_LONGEST_STEM = 56
+_MAX_NAMES_TRIED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,7 @@ def remove_model(name: str, *, even_if_parent: bool = False) -> Path:
         If the folder cannot be written.
     """
     path = _own_file(name, "removed")
-    children = [] if even_if_parent else _children(path)
+    children = [] if even_if_parent else [repr(child) for child in children_of(path)]
     if children:
         raise ConfigError(
             f"model {name!r} is the parent of {', '.join(children)}, which could then no longer be "
@@ -135,12 +138,19 @@ def remove_model(name: str, *, even_if_parent: bool = False) -> Path:
     return path
 
 
-def lineage(entry: ModelEntry) -> list[Ancestor]:
+def lineage(entry: ModelEntry, inventory: ModelInventory | None = None) -> list[Ancestor]:
     """Return the models that a model descends from, its parent first.
 
     The line ends at a model trained from random weights, or at one that is not there.
+
+    Parameters
+    ----------
+    entry : ModelEntry
+        The model.
+    inventory : ModelInventory or None
+        Where they are looked for; None = among the models that there are now.
     """
-    inventory = take_inventory()
+    inventory = inventory or take_inventory()
     known = {item.sha256: item for item in (*inventory.hidden, *inventory.models)}
     ancestors: list[Ancestor] = []
     seen = {entry.sha256}
@@ -186,19 +196,45 @@ def check_new_name(name: str, *, instead_of: str | None = None) -> None:
             raise _taken(path.stem, path)
 
 
-def _children(path: Path) -> list[str]:
-    """Return the names of the models that were fine-tuned from the model in a file."""
+def free_name(base: str) -> str:
+    """Return a name that no model has: `base` made fit for one, or that with a number.
+
+    Examples
+    --------
+    >>> free_name("em-membranes")
+    'em-membranes-2'
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", base).strip("._-")[:_LONGEST_STEM] or "model"
+    for name in (stem, *(f"{stem}-{number}" for number in range(2, _MAX_NAMES_TRIED))):
+        try:
+            check_new_name(name)
+        except ConfigError:
+            continue
+        return name
+    return ""
+
+
+def children_of(path: Path, inventory: ModelInventory | None = None) -> list[str]:
+    """Return the names of the models that were fine-tuned from the model in a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which may be damaged.
+    inventory : ModelInventory or None
+        Where they are looked for; None = among the models that there are now.
+    """
     try:
         sha256 = read_model_header(path).sha256
     except ModelFileError:
         sha256 = None
-    inventory = take_inventory()
+    inventory = inventory or take_inventory()
     found = []
     for item in (*inventory.models, *inventory.hidden):
         parent = item.header.provenance.parent
         # The hash of a damaged file says nothing; its name is all there is to go by.
         if parent and (parent.sha256 == sha256 or (sha256 is None and parent.name == path.stem)):
-            found.append(repr(item.name))
+            found.append(item.name)
     return found
 
 

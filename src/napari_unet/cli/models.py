@@ -89,7 +89,11 @@ def remove(
 @models_app.command("import")
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="A .safetensors model file, or a .pth or .pt state dict.")
+        Path,
+        typer.Argument(
+            help="A .safetensors model file, a bioimage.io package of ours (.zip), or a .pth or "
+            ".pt state dict."
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="What to call it.")] = None,
     sha256: Annotated[str | None, typer.Option(help="Hash that the file must have.")] = None,
@@ -163,36 +167,9 @@ def _warn(inventory: ModelInventory) -> None:
 
 
 def _print_card(entry: ModelEntry) -> None:
+    from napari_unet.app.model_card import card_lines
+
     print(f"{entry.name}: {entry.header.description}")
-    for name, text in _card(entry):
+    for name, text in card_lines(entry):
         if text:
             print(f"  {name:10} {text}")
-
-
-def _card(entry: ModelEntry) -> Iterator[tuple[str, str]]:
-    """Yield the lines of a card: what they are about, and what is known of it."""
-    from napari_unet.app.model_store import lineage
-
-    header, origin = entry.header, entry.header.provenance
-    net, seen = header.architecture, header.input
-    yield "file", str(entry.path)
-    yield "sha256", entry.sha256
-    yield "classes", ", ".join(f"{k}={c.name}" for k, c in header.labels().items())
-    yield "input", ", ".join(seen.channels)
-    if seen.voxel_size is not None:
-        yield "pixels", " x ".join(f"{v:g}" for v in seen.voxel_size) + f" {seen.unit or ''}"
-    if seen.context:
-        yield "context", f"{seen.context} slices before and after each slice"
-    yield "network", f"depth {net.depth}, {net.base_channels} base channels, norm {net.norm}"
-    yield "data", origin.data
-    seed = "" if origin.seed is None else f"seed {origin.seed}"
-    yield "recipe", ", ".join(part for part in (origin.recipe, seed) if part)
-    yield "made", origin.created
-    yield "with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())
-    for item in lineage(entry):
-        here = f"here as {item.entry.name}" if item.entry else "not among the models here"
-        yield "from", f"{item.name}, sha256 {item.sha256[:12]}..., {here}"
-    yield "measured", origin.score_conditions
-    for key, value in origin.scores.items():
-        yield "", f"{key} = {value:.4f}"
-    yield "license", header.license

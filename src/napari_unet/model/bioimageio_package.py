@@ -33,6 +33,7 @@ from napari_unet.model.bioimageio_description import (
     package_readme,
     smallest_edge,
 )
+from napari_unet.model.bioimageio_import import DESCRIPTION_NAME, WEIGHTS_NAME
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from napari_unet.core.header import ModelHeader
     from napari_unet.model.unet import UNet
     from napari_unet.model.weights import LoadedModel
-
-DESCRIPTION_NAME = "rdf.yaml"
-"""Name of the description in a package."""
 
 _SEED = 20150518
 _TEST_OUTPUT = 32
@@ -65,7 +63,7 @@ def bioimageio_package(model: LoadedModel, *, authors: tuple[str, ...] = ()) -> 
     files = {
         "README.md": package_readme(model.header).encode(),
         "unet.py": Path(standalone.__file__).read_bytes(),
-        "weights.pt": _state_bytes(model.net),
+        WEIGHTS_NAME: _state_bytes(model.net),
         "test_input.npy": _npy_bytes(image),
         "test_output.npy": _npy_bytes(_answer(model.net, image)),
     }
