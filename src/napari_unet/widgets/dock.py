@@ -17,11 +17,13 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.widgets._napari_private import unwrapped
-from napari_unet.widgets.fine_tune import FineTunePanel
 from napari_unet.widgets.segment import SegmentPanel
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent
+
+    from napari_unet.widgets.fine_tune import FineTunePanel
+    from napari_unet.widgets.models_panel import ModelsPanel
 
 MINIMUM_WIDTH = 300
 """Pixels; napari would dock it 70 pixels wide."""
@@ -38,6 +40,8 @@ class Answer(Enum):
 class SegmentDock(QWidget):
     """Segments image layers of any size with a U-Net, and fine-tunes it, in processes of their own.
 
+    Three pages: Segment, Fine-tune, and Models. The latter two are made when they are looked at.
+
     Parameters
     ----------
     napari_viewer : napari.Viewer
@@ -50,19 +54,20 @@ class SegmentDock(QWidget):
         self.panel = SegmentPanel(self._viewer)
         self.fine_tune: FineTunePanel | None = None
         """The second page's panel; None until the page is looked at."""
+        self.models: ModelsPanel | None = None
+        """The third page's panel; None until the page is looked at."""
         self.pages = QTabWidget()
-        self._second_page = QScrollArea()
+        self._first_page, self._second_page, self._third_page = (_scrolled() for _ in range(3))
         self._window: QMainWindow | None = None
         self._is_open = True
         self.setMinimumWidth(MINIMUM_WIDTH)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.pages)
-        self._second_page.setWidgetResizable(True)
-        self._second_page.setFrameShape(QFrame.Shape.NoFrame)
-        self._second_page.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.pages.addTab(self.panel, "Segment")
+        self._first_page.setWidget(self.panel)
+        self.pages.addTab(self._first_page, "Segment")
         self.pages.addTab(self._second_page, "Fine-tune")
+        self.pages.addTab(self._third_page, "Models")
         self.pages.currentChanged.connect(self._on_page_changed)
 
     def reset_choices(self, event: object = None) -> None:
@@ -72,12 +77,67 @@ class SegmentDock(QWidget):
             self.fine_tune.reset_choices(event)
 
     def _on_page_changed(self, index: int) -> None:
-        """Make the second panel, and start its engine, when it is first looked at."""
-        if self.pages.widget(index) is self._second_page and self.fine_tune is None:
-            self.fine_tune = FineTunePanel(self._viewer)
-            self.fine_tune.kept.connect(self.panel.form.choose_model)
-            self.fine_tune.asked.connect(self._show_outcome)
-            self._second_page.setWidget(self.fine_tune)
+        """Make a panel, and start its engine, when it is first looked at."""
+        page = self.pages.widget(index)
+        if page is self._second_page and self.fine_tune is None:
+            self._make_fine_tune()
+        elif page is self._third_page and self.models is None:
+            self._make_models()
+
+    def _make_fine_tune(self) -> None:
+        # Not before it is wanted: the panel opens sooner without it.
+        from napari_unet.widgets.fine_tune import FineTunePanel
+
+        panel = self.fine_tune = FineTunePanel(self._viewer)
+        panel.kept.connect(self._on_kept)
+        panel.asked.connect(self._show_outcome)
+        if hasattr(panel, "segment_wanted"):
+            panel.segment_wanted.connect(self._segment_with)
+        self._second_page.setWidget(panel)
+
+    def _make_models(self) -> None:
+        from napari_unet.widgets.models_panel import ModelsPanel
+
+        panel = self.models = ModelsPanel()
+        panel.added.connect(self._on_models_changed)
+        panel.removed.connect(self._on_models_changed)
+        panel.renamed.connect(self._on_model_renamed)
+        panel.wanted.connect(self._choose_for_segmenting)
+        self._third_page.setWidget(panel)
+
+    def _on_kept(self, name: str) -> None:
+        self.panel.form.choose_model(name)
+        if self.models is not None:
+            self.models.reload(choose=name)
+
+    def _on_models_changed(self, _: str) -> None:
+        """Offer the models that there are now; what was chosen stays so if it is still there."""
+        self.panel.form.choose_model(self.panel.form.model_combo.currentText())
+        if self.fine_tune is not None:
+            self.fine_tune.form.reload_models()
+
+    def _on_model_renamed(self, old: str, new: str) -> None:
+        chosen = self.panel.form.model_combo.currentText()
+        self.panel.form.choose_model(new if chosen == old else chosen)
+        if self.fine_tune is not None:
+            combo = self.fine_tune.form.model_combo
+            taught = combo.currentText()
+            self.fine_tune.form.reload_models()
+            if taught == old:
+                combo.setCurrentText(new)
+
+    def _choose_for_segmenting(self, name: str) -> None:
+        self.panel.form.choose_model(name)
+        self.pages.setCurrentWidget(self._first_page)
+
+    def _segment_with(self, name: str) -> None:
+        """Segment the image that was painted on; what is looked at comes first, as always."""
+        self._choose_for_segmenting(name)
+        image = None if self.fine_tune is None else self.fine_tune.form.image
+        if image is not None:
+            self.panel.form.layer_combo.setCurrentText(image.name)
+        # A run under way keeps its button disabled, and goes on.
+        self.panel.segment_button.click()
 
     def _show_outcome(self) -> None:
         """Scroll to the scores; on a small screen they lie below the edge."""
@@ -101,6 +161,8 @@ class SegmentDock(QWidget):
             self.panel.open()
             if self.fine_tune is not None:
                 self.fine_tune.open()
+            if self.models is not None:
+                self.models.reload()
 
     def _reopen_if_kept(self) -> None:
         window = _main_window(self)
@@ -147,6 +209,8 @@ class SegmentDock(QWidget):
             self.panel.close_engine(let_job_go_on=answer is Answer.GO_ON)
             if self.fine_tune is not None:
                 self.fine_tune.close_engine()
+            if self.models is not None:
+                self.models.close_panel()
 
     def _ask(self, *, can_stay: bool) -> Answer:
         box = QMessageBox(self.window() if can_stay else self._window)
@@ -167,6 +231,15 @@ class SegmentDock(QWidget):
         box.exec()
         # Closed without an answer: leaving no orphan is the safe one.
         return buttons.get(box.clickedButton(), Answer.STAY if can_stay else Answer.STOP)
+
+
+def _scrolled() -> QScrollArea:
+    """Return an empty page that scrolls where the window is too low."""
+    page = QScrollArea()
+    page.setWidgetResizable(True)
+    page.setFrameShape(QFrame.Shape.NoFrame)
+    page.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    return page
 
 
 def _main_window(widget: QWidget) -> QMainWindow | None:
