@@ -101,9 +101,9 @@ def test_other_files_are_left_to_others(tmp_path: Path) -> None:
 
 
 def test_the_sample_opens_as_it_was_stored() -> None:
-    ((data, options, kind),) = open_fib_sem()
+    ((levels, options, kind),) = open_fib_sem()
     assert kind == "image"
-    values = np.asarray(data)
+    values = np.asarray(levels[0])
     assert values.ndim == 3
     assert values.std() > 10
     assert options["scale"] == (10, 10, 10)

@@ -49,9 +49,9 @@ def test_a_click_gives_what_the_command_line_gives(
     user: Any, make_dock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_form, "list_models", list_models)
-    ((sample, _, _),) = open_fib_sem()
+    ((levels, _, _),) = open_fib_sem()
     path = tmp_path / "a stack.tif"
-    tifffile.imwrite(path, np.asarray(sample)[5:7, :200, :230])
+    tifffile.imwrite(path, np.asarray(levels[0])[5:7, :200, :230])
     dock = make_dock(arguments=ENGINE_ARGUMENTS["segment"])
     viewer = dock.panel._viewer
     user.choose(dock, model="em-membranes")
