@@ -21,8 +21,11 @@ import numpy as np
 from napari_unet.errors import AnnotationError, InputError, StorageError
 from napari_unet.io.annotation_blocks import Blocks, read_block, read_slice
 from napari_unet.io.annotation_generations import settle, sweep_generations, write_next
-from napari_unet.io.annotation_store import create_annotation_store, open_annotation_store
-from napari_unet.io.output_state import storage_errors
+from napari_unet.io.annotation_store import (
+    create_annotation_store,
+    open_annotation_store,
+    storing_errors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -227,7 +230,7 @@ class AnnotationBuffer:
         with self._writing:
             self._flush()
             made = create_annotation_store(path, self.shape, classes, block_shape=self._grid.edges)
-            with storage_errors(f"{path}: the strokes cannot be copied"):
+            with storing_errors(path):
                 if (self.path / "c").is_dir():
                     unfinished = shutil.ignore_patterns("*.partial")
                     shutil.copytree(self.path / "c", path / "c", ignore=unfinished)

@@ -17,8 +17,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from napari_unet.files import retry_denied, sync_folder
-from napari_unet.io.annotation_store import create_annotation_store
-from napari_unet.io.output_state import storage_errors
+from napari_unet.io.annotation_store import create_annotation_store, storing_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,7 +58,7 @@ def write_next(
         If the disk is full or the folder cannot be written.
     """
     part = _beside(store.path, PART)
-    with storage_errors(f"{store.path}: the strokes cannot be renumbered"):
+    with storing_errors(store.path):
         shutil.rmtree(part, ignore_errors=True)
         made = create_annotation_store(
             part, store.shape, classes, origins=origins, block_shape=store.block_shape
@@ -87,7 +86,7 @@ def settle(path: Path) -> None:
     following, old = _beside(path, NEXT), _beside(path, OLD)
     if not following.is_dir():
         return
-    with storage_errors(f"{path}: the renumbered strokes cannot be put in their place"):
+    with storing_errors(path):
         if path.is_dir():
             # Of an earlier exchange; a folder is no target of a rename unless it is empty.
             shutil.rmtree(old, ignore_errors=True)

@@ -100,8 +100,7 @@ class AnnotationStore:
 
     def __init__(self, path: Path, array: zarr.Array[Any], attributes: StoreAttributes) -> None:
         self.path = path
-        self.classes = attributes.classes
-        self.origins = attributes.origins
+        self.classes, self.origins = attributes.classes, attributes.origins
         # Whatever zarr's own settings say: the names of the chunks are the annotated blocks.
         self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": False})
         self._reading = guarded(array, str(path))
@@ -134,7 +133,7 @@ class AnnotationStore:
             If the folder cannot be listed.
         """
         with input_errors(f"{self.path}: the chunks cannot be listed", "check the disk"):
-            positions = sorted(self._positions())
+            positions = sorted(self.positions())
         image, boxes = Box.of_shape(self.shape), []
         for position in positions:
             start = tuple(i * n for i, n in zip(position, self.block_shape, strict=True))
@@ -234,7 +233,7 @@ class AnnotationStore:
         StorageError
             If the disk refuses.
         """
-        with _storage_errors(self.path):
+        with storing_errors(self.path):
             for block in blocks:
                 file = next(stored_files(self._array, block.slices))
                 if file.exists():
@@ -254,7 +253,7 @@ class AnnotationStore:
         """
         check_class_names([each.name for each in classes])
         attributes = _attributes(classes, origins)
-        with _storage_errors(self.path):
+        with storing_errors(self.path):
             self._array.update_attributes({_KEY: attributes.model_dump(mode="json")})
             make_metadata_durable([self._array])
         self.classes, self.origins = attributes.classes, attributes.origins
@@ -268,15 +267,15 @@ class AnnotationStore:
         StorageError
             If the disk is full or the folder cannot be written.
         """
-        with _storage_errors(self.path):
+        with storing_errors(self.path):
             self._array[block.slices] = labels
 
-    def _positions(self) -> Iterator[Shape]:
+    def positions(self) -> Iterator[Shape]:
+        """Yield the places (z, y, x) of the stored chunks in their grid."""
         root = self.path / "c"
         for folder, _, files in os.walk(root):
             parts = os.path.relpath(folder, root).split(os.sep)
             for name in files:
-                # Others are unfinished files of a killed writer.
                 if len(parts) == 2 and all(p.isdecimal() for p in (*parts, name)):
                     yield (int(parts[0]), int(parts[1]), int(name))
 
@@ -322,7 +321,7 @@ def create_annotation_store(
     if not where.parent.is_dir():
         raise StorageError(f"{where.parent}: there is no such folder; make it first")
     attributes = _attributes(chosen, origins)
-    with _storage_errors(where):
+    with storing_errors(where):
         array = zarr.create_array(
             LocalStore(where),
             shape=shape,
@@ -388,7 +387,8 @@ def _check_array(path: Path, array: zarr.Array[Any], attributes: StoreAttributes
 
 
 @contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
+def storing_errors(path: Path) -> Iterator[None]:
+    """Raise `StorageError` for anything that goes wrong inside while labels are stored."""
     try:
         yield
     except UNetError:

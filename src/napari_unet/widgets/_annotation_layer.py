@@ -1,7 +1,9 @@
 """The Labels layer that a person paints on: aligned with its image, with the classes it tells.
 
 Its classes are kept in its metadata, so that every layer has its own; the painted value k is the
-k-th class, 0 = not annotated.
+k-th class, 0 = not annotated. What is painted on a layer made here lies on disk, see
+`napari_unet.app.annotations`; a Labels layer that a person made herself is in memory, and is taken
+as an annotation, too.
 """
 
 from __future__ import annotations
@@ -12,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels
+from napari.utils.notifications import show_warning
 
-from napari_unet.core.classes import FIRST_CLASS
-from napari_unet.errors import AnnotationError
+from napari_unet.app.annotations import create_strokes, look_at_strokes
+from napari_unet.app.annotations import find_strokes as find_stored_strokes
+from napari_unet.app.annotations import open_strokes as open_stored_strokes
+from napari_unet.core.classes import FIRST_CLASS, ClassInfo
+from napari_unet.errors import AnnotationError, LockedError
 from napari_unet.widgets._layers import (
     METADATA_KEY,
     class_options,
@@ -22,20 +28,26 @@ from napari_unet.widgets._layers import (
     spatial_data,
     spatial_shape,
 )
-from napari_unet.widgets._progress import format_count
-from napari_unet.widgets._result import MAX_PLANE_EDGE
+from napari_unet.widgets._painted_image import painted_image
+from napari_unet.widgets._strokes_data import StrokesData
+from napari_unet.widgets._strokes_keeper import keep
+from napari_unet.widgets._strokes_window import (
+    first_window,
+    forget_history,
+    move_window,
+    needs_window,
+    shift,
+)
 from napari_unet.widgets._view import level_zero_shape
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from napari.layers import Image, Layer
 
+    from napari_unet.app.annotations import OpenStrokes, PaintedImage, StoredStrokes
     from napari_unet.core.boxes import Box
-
-MAX_DENSE_VOXELS = 2**31
-"""Most voxels of a painted layer, one byte each. Untouched pages of it take no memory on Linux and
-macOS, but Windows sets all of it aside, and looking for strokes reads all of it (1 s)."""
 
 BRUSH_SIZE = 4
 """Pixels; wide enough to be seen, narrow enough for a membrane of electron microscopy."""
@@ -72,33 +84,106 @@ class PaintClass:
 def new_annotation(viewer: Any, image: Image, classes: Sequence[PaintClass]) -> Labels:
     """Add an empty layer to paint on, exactly over an image layer, with the brush in hand.
 
+    What is painted is stored as it is painted. On an image with planes too large to be shown, the
+    layer is a window around the view; if there is one, it is moved there and returned.
+
     Raises
     ------
-    AnnotationError
-        If the image is too large for a layer in memory; the message names a way around.
+    StorageError
+        If the strokes cannot be stored; the message names a way around.
     AxesError
         If the image cannot be segmented either.
     """
-    shape = spatial_shape(image)
-    voxels = math.prod(shape)
-    if voxels > MAX_DENSE_VOXELS or max(shape[-2:]) > MAX_PLANE_EDGE:
-        raise AnnotationError(
-            f"the image {image.name!r} of {shape} has {format_count(voxels)} voxels, too many to "
-            f"be painted on as a whole (at most {format_count(MAX_DENSE_VOXELS)}, and planes of "
-            f"{MAX_PLANE_EDGE} pixels); add a part of it as a layer of its own, such as "
-            "viewer.add_image(layer.data[z0:z1, y0:y1, x0:x1]), and paint on that"
-        )
-    layer = Labels(
-        np.zeros(shape, dtype=np.uint8),
-        name=f"annotation of {image.name}",
-        **labels_options(image, len(shape)),
-    )
-    layer.brush_size = BRUSH_SIZE
-    # Before it is added: whoever hears of it finds its classes.
-    store_classes(layer, classes)
-    viewer.add_layer(layer)
+    painted = painted_image(image)
+    layer = None
+    if needs_window(painted.shape):
+        layer = _layer_on(viewer, painted)
+    if layer is not None:
+        move_window(layer, viewer)
+    else:
+        infos = [ClassInfo(name=each.name, color=each.color) for each in classes]
+        strokes = create_strokes(painted, infos, [each.origin for each in classes])
+        layer = _add(viewer, image, strokes, classes)
     take_brush(viewer, layer, FIRST_CLASS)
     return layer
+
+
+def find_strokes(image: Image) -> list[StoredStrokes]:
+    """Return the strokes that were painted on an image before, those that changed last first.
+
+    Raises
+    ------
+    AxesError
+        If the image cannot be segmented either.
+    """
+    return find_stored_strokes(painted_image(image))
+
+
+def open_strokes(viewer: Any, image: Image, stored: StoredStrokes) -> Labels:
+    """Add a layer with strokes that were painted before, to go on with.
+
+    Strokes that are open elsewhere are shown, cannot be painted on, and a warning says so.
+
+    Raises
+    ------
+    AnnotationError
+        If the strokes were painted on an image of another shape.
+    InputError, StorageError
+        If they are damaged, or their folder cannot be written.
+    """
+    shape = painted_image(image).shape
+    if stored.image.shape != shape:
+        raise AnnotationError(
+            f"the strokes in {stored.folder} were painted on an image of {stored.image.shape}, and "
+            f"{image.name!r} has {shape}; choose the image that they belong to"
+        )
+    try:
+        strokes = open_stored_strokes(stored)
+    except LockedError as error:
+        show_warning(f"{error}. Here they are shown, and cannot be painted on.")
+        strokes = look_at_strokes(stored)
+    buffer = strokes.buffer
+    origins = (*buffer.origins, *(None,) * len(buffer.classes))
+    classes = [
+        PaintClass(info.name, info.color, origin)
+        for info, origin in zip(buffer.classes, origins, strict=False)
+    ]
+    layer = _add(viewer, image, strokes, classes)
+    take_brush(viewer, layer, FIRST_CLASS)
+    return layer
+
+
+def strokes_path(layer: Layer | None) -> Path | None:
+    """Return the annotation store that a layer's strokes lie in; None = they are in memory."""
+    data = None if layer is None else layer.data
+    return data.strokes.path if isinstance(data, StrokesData) else None
+
+
+def _add(viewer: Any, image: Image, strokes: OpenStrokes, classes: Sequence[PaintClass]) -> Labels:
+    try:
+        ndim = len(spatial_shape(image))
+        data = StrokesData(strokes, first_window(viewer, image, strokes.buffer.shape), ndim)
+        name = f"annotation of {image.name}"
+        layer = Labels(data, name=name, **labels_options(image, ndim))
+        shift(layer, data.window.start[-ndim:])
+        layer.brush_size = BRUSH_SIZE
+        # Before it is added: whoever hears of it finds its classes.
+        store_classes(layer, classes)
+        keep(viewer, layer)
+        viewer.add_layer(layer)
+    except BaseException:
+        strokes.close()
+        raise
+    return layer
+
+
+def _layer_on(viewer: Any, painted: PaintedImage) -> Labels | None:
+    """Return the layer with strokes of an image that is among a viewer's."""
+    for layer in viewer.layers:
+        data = layer.data if isinstance(layer, Labels) else None
+        if isinstance(data, StrokesData) and data.strokes.image.key == painted.key:
+            return layer
+    return None
 
 
 def take_brush(viewer: Any, layer: Labels, label: int) -> None:
@@ -132,22 +217,32 @@ def store_classes(layer: Labels, classes: Sequence[PaintClass]) -> None:
     options = class_options([(each.name, each.color) for each in classes])
     layer.colormap = options["colormap"]
     layer.features = options["features"]
+    if isinstance(layer.data, StrokesData) and layer.data.strokes.is_writable:
+        infos = [ClassInfo(name=each.name, color=each.color) for each in classes]
+        layer.data.strokes.buffer.set_classes(infos, [each.origin for each in classes])
 
 
 def remove_label(layer: Labels, label: int) -> None:
-    """Erase a label from a layer and number the ones above it down; undo starts anew."""
+    """Erase a label from a layer and number the ones above it down; undo starts anew.
+
+    The class of a label of stored strokes is forgotten at once, with its labels and in one step.
+    """
+    if isinstance(layer.data, StrokesData):
+        layer.data.strokes.buffer.remove_class(label)
+    else:
+        _remove_in_memory(layer, label)
+    # Older steps know the old numbers.
+    forget_history(layer)
+    layer.refresh()
+
+
+def _remove_in_memory(layer: Labels, label: int) -> None:
     data, ndim = spatial_data(layer), layer.ndim
     # Plane by plane: most of a layer is untouched, and is to stay so.
     for index in np.ndindex(*data.shape[: ndim - 2]):
         plane = np.asarray(data[index])
         if plane.max(initial=0) >= label:
             data[index] = np.where(plane == label, 0, plane - (plane > label))
-    mode = layer.mode
-    # Older steps know the old numbers; napari forgets them when a layer is locked.
-    layer.editable = False
-    layer.editable = True
-    layer.mode = mode
-    layer.refresh()
 
 
 def check_fits(layer: Labels, image: Image) -> None:
@@ -158,7 +253,11 @@ def check_fits(layer: Labels, image: Image) -> None:
     AnnotationError
         Naming both shapes.
     """
-    ours, theirs = level_zero_shape(layer), spatial_shape(image)
+    theirs = spatial_shape(image)
+    # Windows fit the image that they are a part of.
+    ours = (
+        layer.data.image_shape if isinstance(layer.data, StrokesData) else level_zero_shape(layer)
+    )
     if ours[-len(theirs) :] != theirs or math.prod(ours) != math.prod(theirs):
         raise AnnotationError(
             f"the annotation {layer.name!r} of {ours} does not fit the image {image.name!r} of "

@@ -17,6 +17,7 @@ from napari_unet.errors import AnnotationError, StorageError
 from napari_unet.io.annotation_store import create_annotation_store
 from napari_unet.widgets._annotation_layer import new_to, read_labels
 from napari_unet.widgets._spool import spool
+from napari_unet.widgets._strokes_data import StrokesData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,7 +107,7 @@ class Strokes:
     Parameters
     ----------
     data : array-like
-        The layer's array.
+        The layer's array; of `StrokesData` all that is stored counts, not their window alone.
     shape : tuple of int
         Shape of the image, (z, y, x).
     classes : tuple of PaintClass
@@ -136,20 +137,31 @@ def prepare(strokes: Strokes, path: Path, copy: SpoolRequest | None) -> Iterator
     StorageError
         If something cannot be written.
     """
-    annotation = Annotation.from_blocks(
-        strokes.shape,
-        [each.name for each in strokes.classes],
-        lambda box: read_labels(strokes.data, box),
-    )
+    annotation = _snapshot(strokes, path)
     check_painted(annotation, strokes.classes, strokes.parent_classes)
-    infos = [ClassInfo(name=each.name, color=each.color) for each in strokes.classes]
-    create_annotation_store(path, strokes.shape, infos).save(annotation)
     yield 0.0
     importlib.import_module(CURVES_BACKEND)
     yield 0.0
     if copy is not None:
         yield from spool(copy)
     yield 1.0
+
+
+def _snapshot(strokes: Strokes, path: Path) -> Annotation:
+    """Store the strokes as they are now, and return them; what is painted from now on is not in."""
+    infos = [ClassInfo(name=each.name, color=each.color) for each in strokes.classes]
+    names = [each.name for each in strokes.classes]
+    if not isinstance(strokes.data, StrokesData):
+        annotation = Annotation.from_blocks(
+            strokes.shape, names, lambda box: read_labels(strokes.data, box)
+        )
+        create_annotation_store(path, strokes.shape, infos).save(annotation)
+        return annotation
+    store = strokes.data.strokes.buffer.copy_to(path, infos)
+    annotation = Annotation(strokes.shape, names)
+    for box in store.block_boxes():
+        annotation.write(box, store.read(box))
+    return annotation
 
 
 def check_painted(

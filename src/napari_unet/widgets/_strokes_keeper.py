@@ -1,0 +1,276 @@
+"""Bringing painted strokes to disk while they are painted, so that no crash loses them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import QCoreApplication, QObject, QTimer, Signal
+
+from napari_unet.errors import AnnotationError, UNetError
+from napari_unet.widgets._strokes_data import StrokesData
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari.layers import Labels
+
+    from napari_unet.core.boxes import Box
+
+logger = logging.getLogger(__name__)
+
+REST_S = 0.12
+"""Without a change for this long, a stroke is over: dabs of one come faster."""
+
+LONG_STROKE_S = 5.0
+"""A stroke that takes longer is written while the brush is still down."""
+
+POLL_MS = 30
+"""How often the thread that writes is looked at."""
+
+FIRST_RETRY_S = 1.0
+LAST_RETRY_S = 30.0
+"""Pauses between attempts to write onto a disk that refuses; they double."""
+
+_keepers: WeakKeyDictionary[Labels, StrokesKeeper] = WeakKeyDictionary()
+
+
+class StrokesKeeper(QObject):
+    """Writes what is painted on a layer, undone or erased to its store, a moment later.
+
+    It closes itself when its layer is removed or gets other data, and when napari ends. A disk that
+    refuses is told once, in words; the strokes stay in memory, and are tried again.
+
+    Parameters
+    ----------
+    parent : QObject or None
+        Owner.
+    viewer : napari.Viewer
+        Has, or will have, the layer.
+    layer : Labels
+        Its data are `StrokesData` that may be painted.
+
+    Raises
+    ------
+    AnnotationError
+        If the layer's data are something else.
+    """
+
+    stored = Signal(object)
+    """Tuple of Box, (z, y, x): blocks whose labels have changed on disk. Never while the brush is
+    down; at most 0.3 s after a stroke, unless the disk is slow."""
+    failed = Signal(str)
+    """Why something could not be written, or read; once for each cause."""
+    _changed = Signal()
+
+    def __init__(self, parent: QObject | None, viewer: Any, layer: Labels) -> None:
+        super().__init__(parent)
+        if not isinstance(layer.data, StrokesData) or not layer.data.strokes.is_writable:
+            raise AnnotationError(f"the layer {layer.name!r} holds no strokes that can be stored")
+        self._layer: Labels | None = layer
+        self._layers = viewer.layers.events
+        self._strokes = layer.data.strokes
+        self._buffer = self._strokes.buffer
+        self._future: Future[tuple[Box, ...]] | None = None
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="napari-unet-strokes")
+        self._boxes: dict[Box, None] = {}
+        self._is_down = False
+        self._changed_since: float | None = None
+        self._retry_at = 0.0
+        self._retry_s = FIRST_RETRY_S
+        self._words = ""
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._connect(layer)
+        _keepers[layer] = self
+
+    def _connect(self, layer: Labels) -> None:
+        self._timer.timeout.connect(self._look)
+        # By a signal, because scripts paint from threads of their own, too.
+        self._changed.connect(self._on_changed)
+        self._buffer.listen(self._on_buffer_changed)
+        self.failed.connect(show_error)
+        layer.mouse_drag_callbacks.append(self._on_drag)
+        layer.events.data.connect(self._on_data)
+        layer.events.selected_label.connect(self._on_label)
+        self._layers.removed.connect(self._on_removed)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.close)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the layer's strokes are still brought to disk."""
+        return self._layer is not None
+
+    def flush(self) -> tuple[Box, ...]:
+        """Bring everything to disk now; return the blocks that were not there, as `stored` tells.
+
+        Raises
+        ------
+        StorageError
+            If the disk refuses; the strokes stay in memory and are tried again.
+        """
+        self._finish(wait_for_it=True)
+        if self._buffer.is_changed:
+            try:
+                self._boxes |= dict.fromkeys(self._buffer.flush())
+            except UNetError as error:
+                self._on_refused(error)
+                raise
+        return self._tell()
+
+    def close(self) -> None:
+        """Bring everything to disk and let go of layer and store."""
+        layer, self._layer = self._layer, None
+        if layer is None:
+            return
+        self._timer.stop()
+        try:
+            self.flush()
+        except UNetError as error:
+            logger.error("strokes are lost: %s", error)
+            show_error(f"The last strokes on {layer.name!r} are lost: {error}")
+        self._disconnect(layer)
+        self._executor.shutdown(wait=True)
+        self._strokes.close()
+        if isinstance(layer.data, StrokesData) and layer.data.strokes is self._strokes:
+            # What would be painted now reached no disk.
+            layer.editable = False
+
+    def _disconnect(self, layer: Labels) -> None:
+        _keepers.pop(layer, None)
+        if self._on_drag in layer.mouse_drag_callbacks:
+            layer.mouse_drag_callbacks.remove(self._on_drag)
+        layer.events.data.disconnect(self._on_data)
+        layer.events.selected_label.disconnect(self._on_label)
+        self._layers.removed.disconnect(self._on_removed)
+        self._changed.disconnect(self._on_changed)
+        application = QCoreApplication.instance()
+        if application is not None:
+            application.aboutToQuit.disconnect(self.close)
+
+    def _on_drag(self, _: Labels, event: Any) -> Iterator[None]:
+        """Know when the brush is down; called by napari at each press of a button."""
+        self._is_down = True
+        try:
+            yield
+            while event.type == "mouse_move":
+                yield
+        finally:
+            self._is_down = False
+
+    def _on_buffer_changed(self) -> None:
+        if self._layer is not None:
+            self._changed.emit()
+
+    def _on_changed(self) -> None:
+        if self._changed_since is None:
+            self._changed_since = time.monotonic()
+        if not self._timer.isActive() and self._future is None:
+            self._timer.start(round(REST_S * 1000))
+
+    def _on_data(self, _: object = None) -> None:
+        data = self._layer.data if self._layer is not None else None
+        if not isinstance(data, StrokesData) or data.strokes is not self._strokes:
+            self.close()
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._layer:
+            self.close()
+
+    def _on_label(self, _: object = None) -> None:
+        classes = self._buffer.classes
+        label = 0 if self._layer is None else int(self._layer.selected_label)
+        if label > len(classes):
+            names = ", ".join(each.name for each in classes)
+            show_warning(
+                f"The label {label} is none of the {len(classes)} classes ({names}); choose one of "
+                "them, or add a class"
+            )
+
+    def _look(self) -> None:
+        """Begin to write when a stroke is over, and end what was begun."""
+        self._finish()
+        if self._future is not None:
+            self._timer.start(POLL_MS)
+            return
+        for words in self._buffer.take_damage():
+            self.failed.emit(words)
+        if self._boxes and not self._is_down:
+            self._tell()
+        if not self._buffer.is_changed:
+            if self._boxes:
+                self._timer.start(POLL_MS)
+            return
+        pause = self._pause()
+        if pause > 0:
+            self._timer.start(max(round(pause * 1000), POLL_MS))
+            return
+        self._changed_since = None
+        self._future = self._executor.submit(self._buffer.flush)
+        self._timer.start(POLL_MS)
+
+    def _pause(self) -> float:
+        """Return for how long nothing is to be written yet, in seconds."""
+        now = time.monotonic()
+        if now < self._retry_at:
+            return self._retry_at - now
+        since = now if self._changed_since is None else self._changed_since
+        if now - since > LONG_STROKE_S:
+            return 0.0
+        if self._is_down:
+            return REST_S
+        return REST_S - self._buffer.seconds_of_rest
+
+    def _finish(self, wait_for_it: bool = False) -> None:
+        """Take note of what the thread has written, if it is done."""
+        future = self._future
+        if future is None or not (wait_for_it or future.done()):
+            return
+        wait([future])
+        self._future = None
+        error = future.exception()
+        if error is None:
+            self._boxes |= dict.fromkeys(future.result())
+            if self._words:
+                show_info("The strokes are on disk again.")
+            self._words, self._retry_s, self._retry_at = "", FIRST_RETRY_S, 0.0
+        else:
+            self._on_refused(error)
+
+    def _on_refused(self, error: BaseException) -> None:
+        self._retry_at = time.monotonic() + self._retry_s
+        self._retry_s = min(2 * self._retry_s, LAST_RETRY_S)
+        words = str(error) if isinstance(error, UNetError) else f"{type(error).__name__}: {error}"
+        if words != self._words:
+            self._words = words
+            self.failed.emit(f"The strokes are not on disk yet: {words}. They are tried again.")
+        if not self._timer.isActive():
+            self._timer.start(round(1000 * FIRST_RETRY_S))
+
+    def _tell(self) -> tuple[Box, ...]:
+        boxes, self._boxes = tuple(self._boxes), {}
+        if boxes:
+            self.stored.emit(boxes)
+        return boxes
+
+
+def keeper_of(layer: Labels | None) -> StrokesKeeper | None:
+    """Return who brings a layer's strokes to disk; None = nobody, they are only in memory."""
+    return None if layer is None else _keepers.get(layer)
+
+
+def keep(viewer: Any, layer: Labels) -> StrokesKeeper | None:
+    """Have what is painted on a layer brought to disk from now on.
+
+    None where its strokes are only looked at; the layer cannot be painted on then.
+    """
+    if isinstance(layer.data, StrokesData) and layer.data.strokes.is_writable:
+        return StrokesKeeper(None, viewer, layer)
+    layer.editable = False
+    return None
