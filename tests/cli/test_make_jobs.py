@@ -71,6 +71,13 @@ EXAMPLES: dict[str, object] = {
     "require_complete": True,
     "shard": "2/3",
     "workers": 2,
+    "scheduler": "tls://node7:8786",
+    "tls_ca": "ca.pem",
+    "tls_cert": "own.pem",
+    "tls_key": "own.key",
+    "insecure_cluster": True,
+    "cluster": "slurm",
+    "jobs": 4,
     "normalization": "128.0,30.0",
     "probabilities": True,
     "probability_type": "float16",
@@ -81,6 +88,13 @@ EXAMPLES: dict[str, object] = {
 }
 
 
+TOGETHER: tuple[set[str], ...] = (
+    {"cluster", "jobs"},
+    {"scheduler", "tls_ca", "tls_cert", "tls_key"},
+)
+"""Options that have no meaning without each other."""
+
+
 def test_the_examples_cover_every_option() -> None:
     assert EXAMPLES.keys() | {"input", "model", "output"} == SegmentJob.model_fields.keys()
 
@@ -89,7 +103,9 @@ def test_the_examples_cover_every_option() -> None:
 def test_the_recorded_command_line_gives_the_same_job(
     field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = SegmentJob(input="in put.zarr", model="m", output="o.zarr", **{field: EXAMPLES[field]})
+    fields = next((together for together in TOGETHER if field in together), {field})
+    given = {name: EXAMPLES[name] for name in fields}
+    job = SegmentJob(input="in put.zarr", model="m", output="o.zarr", **given)
     seen: list[SegmentJob] = []
 
     def record(jobs: list[SegmentJob], *_: object) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ from napari_unet.core.job import Precision  # pydantic reads the annotations
 from napari_unet.core.settings import Settings
 from napari_unet.errors import ConfigError
 from napari_unet.files import write_atomically
+from napari_unet.inference.device import default_tile_edge
 
 if TYPE_CHECKING:
     from napari_unet.app.plan import SegmentPlan
@@ -125,6 +127,9 @@ def first_tile_edge(job: SegmentJob, backend: Backend) -> tuple[int, tuple[str, 
     ConfigError, ModelFileError
         If the job's model cannot be used.
     """
+    if job.computes_elsewhere:
+        # What this machine's device fits says nothing.
+        return default_tile_edge("cpu" if job.device == "auto" else job.device), ()
     usual = backend.default_tile_edge
     if job.tile_size is not None:
         return usual, ()
@@ -136,6 +141,32 @@ def first_tile_edge(job: SegmentJob, backend: Backend) -> tuple[int, tuple[str, 
         f"{backend.name} has not enough memory for larger ones; --tile-size {usual} tries again"
     )
     return fit.tile_edge, (note,)
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """What fits into the memory of a device, where that is less than was planned.
+
+    Parameters
+    ----------
+    occasion : Occasion
+        On what.
+    fit : Fit
+        What fits.
+    provenance : dict
+        The same for the record, see `FitKeeper.provenance`.
+    """
+
+    occasion: Occasion
+    fit: Fit
+    provenance: dict[str, Any]
+
+    def is_less_than(self, other: Shrunk | None) -> bool:
+        """Return whether less fits than elsewhere; None = there nothing was too large."""
+        if other is None:
+            return True
+        own, theirs = self.fit, other.fit
+        return (own.tile_edge, own.batch_size) < (theirs.tile_edge, theirs.batch_size)
 
 
 class FitKeeper:
@@ -171,6 +202,11 @@ class FitKeeper:
             if known is None or fit.tile_edge <= known.tile_edge:
                 return
         remember(self._occasion, fit)
+
+    def shrunk(self) -> Shrunk | None:
+        """Return what fits if it is less than was planned, for whoever remembers it; else None."""
+        fit = self._fit()
+        return None if fit == self._planned else Shrunk(self._occasion, fit, self.provenance())
 
     def provenance(self) -> dict[str, Any]:
         """Return which tile and batch fitted in the end; and what was planned, if that is more."""

@@ -12,7 +12,8 @@ from napari_unet.app.fingerprint import differences
 from napari_unet.app.plan import plan_segment
 from napari_unet.app.segment import find_objects_of
 from napari_unet.app.segmenting.journal import RUN, ledger_path, sweep_output
-from napari_unet.app.segmenting.run import Run, plan_classes
+from napari_unet.app.segmenting.preparation import plan_classes
+from napari_unet.app.segmenting.run import Run
 from napari_unet.app.segmenting.shard_files import (
     SHARDS,
     Shard,

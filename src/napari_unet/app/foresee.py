@@ -13,9 +13,9 @@ from napari_unet.app.foreseeing.timing import measure_tile
 from napari_unet.app.job_files import command_line
 from napari_unet.app.objecting.estimate import foresee_objects
 from napari_unet.app.plan import estimate, plan_segment
-from napari_unet.app.segmenting.run import open_backend
+from napari_unet.app.rescale import decide_rescaling
+from napari_unet.app.segmenting.preparation import open_backend
 from napari_unet.core.boxes import format_region
-from napari_unet.core.job import SegmentJob
 from napari_unet.io.pyramid import plan_levels
 
 if TYPE_CHECKING:
@@ -24,11 +24,9 @@ if TYPE_CHECKING:
     from napari_unet.app.foreseeing.timing import MeasuredTile
     from napari_unet.app.objecting.estimate import ObjectsEstimate
     from napari_unet.app.plan import Estimate, SegmentPlan
+    from napari_unet.core.job import SegmentJob
 
 SCHEMA_VERSION = 1
-
-DIVIDED = {"shard", "workers"}
-"""Fields of a job that divide the work. A plan is of all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,13 @@ class Foresight:
         rounds = -(-left // workers)
         return rounds * tiles_per_block * self.measured.seconds / 3600
 
+    def _suggested_rescale(self) -> list[float] | None:
+        """Return the factors (y, x) by which the model needs the image rescaled; None = not."""
+        plan = self.plan
+        voxel_size = plan.source.levels[0].voxel_size
+        factors = decide_rescaling("auto", voxel_size, plan.model.header.input).factors
+        return None if factors is None else list(factors)
+
     def to_json(self) -> dict[str, Any]:
         """Return all of it, ready for JSON; see docs/reference/plan.md."""
         plan = self.plan
@@ -99,6 +104,8 @@ class Foresight:
             "region": format_region(plan.region),
             "tile_shape": list(plan.grid.tile_shape),
             "block_shape": list(plan.grid.block_shape),
+            "rescale": None if plan.factors is None else list(plan.factors),
+            "suggested_rescale": self._suggested_rescale(),
             **asdict(self.cost),
             "storage": asdict(self.storage),
             "objects": None if self.objects is None else asdict(self.objects),
@@ -120,7 +127,7 @@ def foresee(job: SegmentJob, workers: tuple[int, ...] = (1,), *, measure: bool =
     Parameters
     ----------
     job : SegmentJob
-        What to do; that it names a shard or workers does not count.
+        What to do; who computes it does not count: shards, workers, a scheduler, jobs of a cluster.
     workers : tuple of int
         Numbers of workers that hours are asked for.
     measure : bool
@@ -131,7 +138,8 @@ def foresee(job: SegmentJob, workers: tuple[int, ...] = (1,), *, measure: bool =
     UNetError
         If the image, the model, an option or the output cannot be used.
     """
-    job = job.model_copy(update=dict.fromkeys(DIVIDED & SegmentJob.model_fields.keys()))
+    # A plan is of all of it.
+    job = job.undivided()
     backend = open_backend(job)
     edge, remembered = first_tile_edge(job, backend)
     plan = plan_segment(job, edge)

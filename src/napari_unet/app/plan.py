@@ -193,8 +193,8 @@ def _absolute(job: SegmentJob, model: ModelEntry) -> SegmentJob:
     """Return the job with absolute paths, so that its record works from any folder."""
     paths = {
         field: str(Path(text).expanduser().absolute())
-        for field, text in (("input", job.input), ("output", job.output))
-        if text
+        for field in ("input", "output", "tls_ca", "tls_cert", "tls_key")
+        if (text := getattr(job, field))
     }
     if model.origin == "file":
         paths["model"] = str(model.path.absolute())

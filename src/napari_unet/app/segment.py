@@ -10,13 +10,13 @@ from napari_unet.app.device_memory import first_tile_edge
 from napari_unet.app.models import DEFAULT_MODEL, find_model
 from napari_unet.app.objects import run_objects
 from napari_unet.app.plan import plan_segment, selection_of
-from napari_unet.app.segmenting.run import (
+from napari_unet.app.segmenting.preparation import (
     make_predictor,
     measured_normalization,
     open_backend,
-    run_segmentation,
     tile_run,
 )
+from napari_unet.app.segmenting.run import run_segmentation
 from napari_unet.app.segmenting.shards import run_shard
 from napari_unet.app.segmenting.workers import WorkersRun
 from napari_unet.core.events import AlreadyDone, Finished
@@ -81,8 +81,8 @@ def segment(
     job = SegmentJob.parse(
         {"input": path, "model": str(model), "output": "", **options}, source="segment"
     )
-    if job.shard is not None or job.workers is not None:
-        raise ConfigError("shards and workers compute into files; use run_job for them")
+    if job != job.undivided():
+        raise ConfigError("shards, workers and clusters compute into files; use run_job for them")
     selection = selection_of(job, find_model(job.model).header)
     source = (
         open_image(Path(path).expanduser(), selection) if path else wrap_array(image, selection)
@@ -133,7 +133,7 @@ def run_job(
         # Objects are found when all shards are there.
         yield from run_shard(job, control)
         return
-    kind = None if job.workers is None else WorkersRun
+    kind = None if job == job.undivided() else WorkersRun
     if job.output_kind == "classes":
         yield from run_segmentation(job, control, kind)
         return

@@ -263,10 +263,12 @@ def repair_job(run: StoredRun) -> SegmentJob:
     values = run.labels.attributes.get("job")
     # OUT may lie elsewhere now; a repair never begins anew, and is about all blocks.
     own = {"output": str(run.path), "name": run.name, "overwrite": False, "shard": None}
-    return SegmentJob.parse(
+    job = SegmentJob.parse(
         {**(values if isinstance(values, dict) else {}), **own},
         source=f"{run.path}: the job of {run.name}",
     )
+    # Few blocks, and a scheduler or a cluster that may not be there any more.
+    return job.undivided().model_copy(update={"workers": job.workers})
 
 
 def _repair(run: StoredRun, control: JobControl) -> Generator[AnyEvent]:

@@ -23,7 +23,21 @@ if TYPE_CHECKING:
     from napari_unet.app.foresee import Foresight
     from napari_unet.core.job import SegmentJob
 
-NOT_OF_A_PLAN = {"inputs", "save_config", "dry_run", "progress", "workers", "shard"}
+NOT_OF_A_PLAN = {
+    "inputs",
+    "save_config",
+    "dry_run",
+    "progress",
+    "workers",
+    "shard",
+    "scheduler",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+    "insecure_cluster",
+    "cluster",
+    "jobs",
+}
 """Parameters of `segment` that say how it runs, not what is computed."""
 
 MAX_WORKERS = 100_000

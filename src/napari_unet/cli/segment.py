@@ -106,6 +106,41 @@ def segment(
             "extra distributed."
         ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tls://HOST:PORT",
+            help="Compute with the workers of this dask scheduler. Needs the extra distributed.",
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        str | None,
+        typer.Option(help="Certificate of the authority behind --scheduler. [default: dask's]"),
+    ] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option(help="Own certificate for --scheduler. [default: dask's]")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option(help="Own key for --scheduler. [default: dask's]")
+    ] = None,
+    insecure_cluster: Annotated[
+        bool | None,
+        typer.Option(
+            "--insecure-cluster",
+            help="Allow a --scheduler at tcp:// on another machine: whoever reaches it can run "
+            "code as you.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Compute in --jobs of this batch system: slurm, pbs, lsf or sge, as dask's "
+            "configuration of it says. Needs the extra distributed."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Jobs to submit to the --cluster, with a worker each.")
+    ] = None,
     require_complete: Annotated[
         bool | None,
         typer.Option(
@@ -144,16 +179,16 @@ def segment(
     try:
         reporter = make_reporter(checked_kind(progress))
         values = config_values(config, reporter, _load_engine) | options
-        jobs = make_jobs(values, inputs or [])
+        made = make_jobs(values, inputs or [])
         if save_config is not None:
             _save(save_config, values, inputs or [])
     except UNetError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(exit_code(error)) from error
-    if not jobs:
+    if not made:
         raise typer.Exit(DONE)
     try:
-        code = _dry_run(jobs, progress) if dry_run else _run_all(jobs, reporter, progress)
+        code = _dry_run(made, progress) if dry_run else _run_all(made, reporter, progress)
     finally:
         reporter.close()
     raise typer.Exit(code)
@@ -215,12 +250,12 @@ def _save(path: Path, values: dict[str, Any], inputs: list[str]) -> None:
 def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
     from napari_unet.app.device_memory import first_tile_edge
     from napari_unet.app.plan import plan_segment
-    from napari_unet.inference.device import choose_backend
+    from napari_unet.app.segmenting.preparation import open_backend
 
     codes = []
     for job in jobs:
         try:
-            backend = choose_backend(job.device, job.precision)
+            backend = open_backend(job)
             edge, remembered = first_tile_edge(job, backend)
             plan = plan_segment(job, edge)
             plan.source.close()

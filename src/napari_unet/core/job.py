@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -47,6 +49,28 @@ Rescale = Annotated[Literal["auto", "off"] | float, BeforeValidator(_checked_res
 ShardName = Annotated[
     str, matching(r"[1-9]\d{0,8}/[1-9]\d{0,8}", "i/N, such as 1/4 for the first of four")
 ]
+
+ClusterKind = Literal["slurm", "pbs", "lsf", "sge"]
+SchedulerAddress = Annotated[
+    str,
+    matching(
+        r"(tls|tcp)://([^\s/:@\[\]]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}",
+        "tls://HOST:PORT, such as tls://node7:8786",
+    ),
+]
+
+DIVIDING = (
+    "shard",
+    "workers",
+    "scheduler",
+    "tls_ca",
+    "tls_cert",
+    "tls_key",
+    "insecure_cluster",
+    "cluster",
+    "jobs",
+)
+"""Fields of a job that say who computes its blocks, and change nothing of the answer."""
 
 DEFAULT_BLOCK_EDGE = 1024
 """Edge of a block in y and x: 1 MB of labels, a few seconds of work on a laptop's CPU."""
@@ -112,6 +136,17 @@ class SegmentJob(Settings):
     workers : int or None
         Processes that compute blocks at the same time, on this machine; None = this one alone. With
         a GPU there is one worker per GPU.
+    scheduler : str or None
+        Address of a scheduler of dask.distributed whose workers compute the blocks.
+    tls_ca, tls_cert, tls_key : str or None
+        Files (PEM) of the authority that has signed the scheduler's certificate, and of our own
+        certificate and key; None = those of dask's configuration.
+    insecure_cluster : bool
+        Allow a scheduler on another machine whose connections are not encrypted.
+    cluster : {"slurm", "pbs", "lsf", "sge"} or None
+        Batch system whose jobs compute the blocks, as dask's configuration of it says.
+    jobs : int or None
+        How many jobs to submit to the cluster.
     require_complete : bool
         Refuse an image with chunks that were never written, instead of reading its fill value.
     overwrite : bool
@@ -145,6 +180,13 @@ class SegmentJob(Settings):
     shards: bool = False
     shard: ShardName | None = None
     workers: Annotated[int, Field(ge=1, le=1024)] | None = None
+    scheduler: SchedulerAddress | None = None
+    tls_ca: str | None = None
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    insecure_cluster: bool = False
+    cluster: ClusterKind | None = None
+    jobs: Annotated[int, Field(ge=1, le=10000)] | None = None
     require_complete: bool = False
     overwrite: bool = False
     ome_version: OmeVersion = "0.5"
@@ -161,9 +203,54 @@ class SegmentJob(Settings):
                 "with overwrite each shard would delete what the others made; delete the old "
                 "output first, or give another name"
             )
-        if self.workers is not None:
-            raise ValueError("a shard is computed by one process; give shard or workers, not both")
         return self
+
+    @model_validator(mode="after")
+    def _check_division(self) -> SegmentJob:
+        ways = ("shard", "workers", "scheduler", "cluster")
+        given = [way for way in ways if getattr(self, way) is not None]
+        if len(given) > 1:
+            raise ValueError(
+                f"blocks are computed in one of these ways; give {' or '.join(given)}, not "
+                f"{'both' if len(given) == 2 else 'all of them'}"
+            )
+        if (self.cluster is None) != (self.jobs is None):
+            raise ValueError("cluster and jobs belong together; write for example slurm and 4")
+        return self
+
+    @model_validator(mode="after")
+    def _check_encryption(self) -> SegmentJob:
+        address = self.scheduler or ""
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        if any(files) and not address.startswith("tls://"):
+            raise ValueError("tls_ca, tls_cert and tls_key are for a scheduler at tls://")
+        if any(files) and not (self.tls_ca and self.tls_cert):
+            raise ValueError(
+                "tls_ca and tls_cert belong together; the key may be in the file of the certificate"
+            )
+        plain = address.startswith("tcp://") and not is_loopback(address)
+        if plain and not self.insecure_cluster:
+            raise ValueError(
+                f"{address}: connections to it are not encrypted, and whoever reaches it runs code "
+                "as you; start the scheduler with TLS and write tls://, or say that you trust "
+                "everybody on that network with --insecure-cluster"
+            )
+        return self
+
+    @property
+    def computes_elsewhere(self) -> bool:
+        """Whether blocks are computed where this process's devices do not count."""
+        return self.scheduler is not None or self.cluster is not None
+
+    def undivided(self) -> SegmentJob:
+        """Return the job as one process alone computes it.
+
+        Examples
+        --------
+        >>> SegmentJob(input="a", model="b", output="c", workers=2).undivided().workers
+        """
+        defaults = {name: SegmentJob.model_fields[name].default for name in DIVIDING}
+        return self.model_copy(update=defaults)
 
     @property
     def stored_probabilities(self) -> ProbabilityType | None:
@@ -180,3 +267,18 @@ class SegmentJob(Settings):
             # Half the disk, and the same number of objects (docs/reference/objects.md#methods).
             return self.probability_type or "float16"
         return (self.probability_type or "float32") if self.probabilities else None
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether an address is this machine's own, which no other one can reach.
+
+    Examples
+    --------
+    >>> [is_loopback(f"tcp://{host}:8786") for host in ("127.0.0.1", "[::1]", "node7", "0.0.0.0")]
+    [True, True, False, False]
+    """
+    host = urlsplit(address).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from napari_unet.app.segmenting.run import make_predictor, tile_run
+from napari_unet.app.segmenting.preparation import make_predictor, tile_run
 from napari_unet.core.normalization import Normalization
 from napari_unet.errors import InputError
 from napari_unet.inference.memory import MemorySink

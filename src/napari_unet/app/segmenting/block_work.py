@@ -8,17 +8,21 @@ reads or stores. A worker never touches the ledger: that is for the process that
 from __future__ import annotations
 
 import threading
-import traceback
+import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from napari_unet.app.device_memory import FitKeeper
+from napari_unet.app.models import find_model
 from napari_unet.app.plan import plan_segment
 from napari_unet.app.segmenting.journal import RUN, sealed
 from napari_unet.app.segmenting.shard_files import block_number
+from napari_unet.app.segmenting.work_order import BlockOutcome
 from napari_unet.core.events import Warned
-from napari_unet.errors import BackendError, InputError, StorageError, UNetError
+from napari_unet.errors import InputError, StorageError, UNetError
 from napari_unet.inference.control import JobControl
 from napari_unet.inference.device import choose_backend
 from napari_unet.inference.engine import Tally, run_tiles
@@ -29,76 +33,41 @@ from napari_unet.io.output_state import read_output_state
 from napari_unet.model.weights import load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    import numpy.typing as npt
+
     from napari_unet.app.plan import SegmentPlan
+    from napari_unet.app.segmenting.work_order import WorkOrder
+    from napari_unet.core.arrays import LabelSink
     from napari_unet.core.boxes import Box, Shape
     from napari_unet.core.job import SegmentJob
-    from napari_unet.core.normalization import Normalization
-    from napari_unet.core.tiling import Block, TileGrid
+    from napari_unet.core.tiling import Block
     from napari_unet.io.ledger import BlockEntry
     from napari_unet.io.ome_zarr_writer import OutputImage
-    from napari_unet.io.output_spec import OutputSpec
+
+PROBE_SECONDS = 15.0
+"""How long a worker looks for the probe: a network drive shows new files after some seconds."""
 
 
 @dataclass(frozen=True)
-class WorkOrder:
-    """What is the same for all blocks of a run; small, and fit to be sent to another process.
+class Seat:
+    """A worker's place among the others.
 
     Parameters
     ----------
-    job : SegmentJob
-        With absolute paths.
-    fingerprint : dict
-        What the worker must find, too: the same image, and the model's SHA-256.
-    grid : TileGrid
-        Blocks and tiles.
-    region : Box
-        What is segmented.
-    normalization : Normalization
-        Of the volume.
-    output : OutputSpec
-        Where blocks go; it was created before.
-    run : str
-        The output must still be of this run.
+    place : int
+        Its number; with several GPUs it decides which one is its own.
     threads : int
-        CPU threads of one worker.
+        CPU threads that it was started with.
+    is_leaving : callable
+        Returns whether it was told to end; then its blocks are given to others.
     """
 
-    job: SegmentJob
-    fingerprint: dict[str, object]
-    grid: TileGrid
-    region: Box
-    normalization: Normalization
-    output: OutputSpec
-    run: str
+    place: int
     threads: int
-
-
-@dataclass(frozen=True)
-class BlockOutcome:
-    """What became of a block.
-
-    Parameters
-    ----------
-    index : tuple of int
-        Its position in the block grid.
-    entry : BlockEntry or None
-        What the ledger is to say; its data is durable. None = it could not be computed.
-    cause : str
-        Why not.
-    notes : tuple of str
-        What the user should know, in sentences.
-    error : UNetError or None
-        What ends the whole run, such as a disk that is full.
-    errno : int or None
-        Error number of the system behind `error`: causes do not travel between processes.
-    """
-
-    index: Shape
-    entry: BlockEntry | None
-    cause: str = ""
-    notes: tuple[str, ...] = ()
-    error: UNetError | None = None
-    errno: int | None = None
+    is_leaving: Callable[[], bool] = lambda: False
 
 
 class BlockWorker:
@@ -108,8 +77,8 @@ class BlockWorker:
     ----------
     order : WorkOrder
         The run.
-    place : int
-        Number of the worker; with several GPUs it decides which one is its own.
+    seat : Seat
+        Where it sits.
 
     Raises
     ------
@@ -117,12 +86,13 @@ class BlockWorker:
         If image, model or output cannot be opened, or are not those of the run.
     """
 
-    def __init__(self, order: WorkOrder, place: int) -> None:
+    def __init__(self, order: WorkOrder, seat: Seat) -> None:
         self.order = order
-        job = order.job
-        backend = choose_backend(
-            own_device(job.device, place), job.precision, tf32=job.tf32, threads=order.threads
-        )
+        if order.shared:
+            require_probe(order)
+        job = _with_model(order)
+        device, threads = own_device(job.device, seat.place), order.threads or seat.threads
+        backend = choose_backend(device, job.precision, tf32=job.tf32, threads=threads)
         plan = plan_segment(job, backend.default_tile_edge)
         _require_same(plan, order)
         self._plan = replace(plan, grid=order.grid, region=order.region)
@@ -130,7 +100,11 @@ class BlockWorker:
         net = _TakingTurns(loaded.net)
         size = job.batch_size or 1
         self._predictor = Predictor(net, order.grid.net, backend, size, job.average)
+        self._keeper = FitKeeper(self._plan, backend, self._predictor)
         self._output: OutputImage = reopen_output(order.output)
+        self._sink: LabelSink = self._output
+        if order.shared:
+            self._sink = _Fenced(self._output, order, seat)
 
     def compute(self, index: Shape) -> BlockOutcome:
         """Compute a block and make it durable.
@@ -143,12 +117,12 @@ class BlockWorker:
             If the device or the network fails.
         """
         order = self.order
-        _require_run(order)
+        require_run(order)
         number = block_number(order.grid, order.region, index)
         slip, tally = _Slip(self._output), Tally()
         run = TileRun(
             self._plan.source,
-            self._output,
+            self._sink,
             order.grid,
             order.region,
             order.normalization,
@@ -156,9 +130,16 @@ class BlockWorker:
             journal=slip,
             share=range(number, number + 1),
         )
-        events = run_tiles(run, self._predictor, JobControl(), tally)
-        notes = tuple(event.message for event in events if isinstance(event, Warned))
-        return BlockOutcome(index, slip.entry, slip.cause, notes)
+        try:
+            events = run_tiles(run, self._predictor, JobControl(), tally)
+            notes = tuple(event.message for event in events if isinstance(event, Warned))
+        except _CalledOffError:
+            return BlockOutcome(index, None, called_off=True)
+        return BlockOutcome(index, slip.entry, slip.cause, notes, shrunk=self._keeper.shrunk())
+
+    def close(self) -> None:
+        """Release files."""
+        self._plan.source.close()
 
 
 class _TakingTurns(nn.Module):
@@ -193,6 +174,43 @@ class _Slip:
         self.cause = cause
 
 
+class _CalledOffError(Exception):
+    """The worker was told to end; never leaves this module."""
+
+
+class _Fenced:
+    """An output that a worker no longer writes into when it should not; a `LabelSink`.
+
+    A worker on another machine may go on for a while after the process that gave it a block has
+    ended, or after the block was given to another worker.
+    """
+
+    def __init__(self, output: OutputImage, order: WorkOrder, seat: Seat) -> None:
+        self._output = output
+        self._order = order
+        self._seat = seat
+
+    @property
+    def chunk_shape(self) -> Shape:
+        """Edges of the smallest stored object of the label array, (z, y, x)."""
+        return self._output.chunk_shape
+
+    def write_labels(self, box: Box, labels: npt.NDArray[np.uint8]) -> None:
+        """Store classes, if the output is still this run's."""
+        self._require_wanted()
+        self._output.write_labels(box, labels)
+
+    def write_probabilities(self, box: Box, probabilities: npt.NDArray[np.float32]) -> None:
+        """Store probabilities, if the output is still this run's."""
+        self._require_wanted()
+        self._output.write_probabilities(box, probabilities)
+
+    def _require_wanted(self) -> None:
+        if self._seat.is_leaving():
+            raise _CalledOffError
+        require_run(self._order)
+
+
 def own_device(name: str, place: int) -> str:
     """Return the device of a worker: of several GPUs, one each.
 
@@ -210,47 +228,60 @@ def own_device(name: str, place: int) -> str:
     return name
 
 
-def compute_block(order: WorkOrder, index: Shape) -> BlockOutcome:
-    """Compute a block in the worker process that this is called in.
+def require_probe(order: WorkOrder) -> None:
+    """Refuse to work where the output is not the one that the handing out process writes.
 
-    Nothing is raised: an error whose traceback cannot be sent would never arrive.
+    Raises
+    ------
+    StorageError
+        Naming the output.
     """
-    from distributed import get_worker
+    deadline = time.monotonic() + PROBE_SECONDS
+    while True:
+        try:
+            if order.probe.read_text() == order.token:
+                return
+        except (OSError, ValueError):
+            pass
+        if time.monotonic() > deadline:
+            raise StorageError(
+                f"{order.output.path}: there is no {order.probe.name}, which the process that "
+                "hands out the blocks has written there, so this is another folder than its own; "
+                "choose an --output on a file system that all workers share"
+            )
+        time.sleep(PROBE_SECONDS / 30)
 
-    process = get_worker()
-    process.log_event(BEGUN, list(index))
+
+def require_run(order: WorkOrder) -> None:
+    """Refuse to write into an output that was begun anew since.
+
+    Raises
+    ------
+    StorageError
+        If it is of another run, or gone.
+    """
+    state = read_output_state(order.output.path, order.output.name)
+    if state is None or state.attributes.get(RUN) != order.run:
+        raise StorageError(
+            f"{order.output.path}: {order.output.name!r} was begun anew by another process; this "
+            "run ends without touching it"
+        )
+
+
+def _with_model(order: WorkOrder) -> SegmentJob:
+    """Return the job with the model as this machine has it: the same file, or one of equal hash."""
+    path, wanted = Path(order.job.model), order.fingerprint["model_sha256"]
+    if path.is_file():
+        return order.job
     try:
-        with _OPENING:
-            worker: BlockWorker | None = getattr(process, _KEPT, None)
-            if worker is None or worker.order.run != order.run:
-                worker = BlockWorker(order, int(process.name))
-                setattr(process, _KEPT, worker)
-        return worker.compute(index)
-    except UNetError as error:
-        return BlockOutcome(index, None, error=error, errno=_errno_of(error))
-    except Exception as error:  # noqa: BLE001  # raised by the process that handed the block out
-        text = "".join(traceback.format_exception(error))
-        failed = BackendError(f"a worker failed with {type(error).__name__}: {error}\n{text}")
-        return BlockOutcome(index, None, error=failed)
-
-
-BEGUN = "napari-unet-block-begun"
-"""Topic under which a worker says which block it has begun."""
-
-_OPENING = threading.Lock()
-"""Of the threads of a worker the first one opens what all of them need."""
-
-_KEPT = "_napari_unet_block_worker"
-
-
-def _errno_of(error: BaseException) -> int | None:
-    """Return the error number of the system behind an error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno is not None:
-            return cause.errno
-        cause = cause.__cause__
-    return None
+        if find_model(order.model).sha256 == wanted:
+            return order.job.model_copy(update={"model": order.model})
+    except UNetError:
+        pass
+    raise InputError(
+        f"{path}: there is no such model file, nor a model {order.model!r} with the SHA-256 "
+        f"{wanted}"
+    )
 
 
 def _require_same(plan: SegmentPlan, order: WorkOrder) -> None:
@@ -259,14 +290,4 @@ def _require_same(plan: SegmentPlan, order: WorkOrder) -> None:
         raise InputError(
             f"{plan.job.input}: a worker sees another image or model than the process that started "
             "it; leave both as they are while a job runs"
-        )
-
-
-def _require_run(order: WorkOrder) -> None:
-    """Refuse to write into an output that was begun anew since."""
-    state = read_output_state(order.output.path, order.output.name)
-    if state is None or state.attributes.get(RUN) != order.run:
-        raise StorageError(
-            f"{order.output.path}: {order.output.name!r} was begun anew by another process; this "
-            "run ends without touching it"
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.fingerprint import differences
 from napari_unet.core.events import Warned
@@ -10,7 +11,7 @@ from napari_unet.errors import InputError, OutputExistsError
 from napari_unet.io.output_state import read_output_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from napari_unet.app.plan import SegmentPlan
     from napari_unet.inference.engine import Tally
@@ -35,12 +36,38 @@ def read_state(plan: SegmentPlan) -> OutputState | None:
         )
     before, now = state.attributes.get("fingerprint") or {}, plan.fingerprint
     if before != now and not plan.job.overwrite:
-        raise OutputExistsError(
-            f"{plan.job.output} already holds {plan.name!r}, made with other options "
-            f"({'; '.join(differences(before, now))}). Give another --name or --output, or "
+        raise OutputExistsError(what_differs(plan, before, complete=state.state == "complete"))
+    return state
+
+
+def what_differs(plan: SegmentPlan, before: Mapping[str, Any], *, complete: bool) -> str:
+    """Return why a job cannot go on with what an output holds under its name, and what to do.
+
+    Parameters
+    ----------
+    plan : SegmentPlan
+        The job.
+    before : mapping
+        Fingerprint of what is there.
+    complete : bool
+        Whether that is finished.
+    """
+    # As it is read back: tuples become lists.
+    now = json.loads(json.dumps(plan.fingerprint))
+    differ = "; ".join(differences(before, now))
+    what = f"{plan.job.output} already holds {plan.name!r}, "
+    others = [key for key in before.keys() | now.keys() if before.get(key) != now.get(key)]
+    if others != ["input"]:
+        return (
+            f"{what}made with other options ({differ}). Give another --name or --output, or "
             "--overwrite to replace it"
         )
-    return state
+    done = "" if complete else "; which of the blocks that are done saw the old one is not known"
+    return (
+        f"{what}made from another image ({differ}): {plan.job.input} has changed since{done}. "
+        "Where a damaged part was mended, --overwrite computes all of it anew from the image as it "
+        "is now; or put back the image as it was, or give another --name or --output"
+    )
 
 
 def require_complete(plan: SegmentPlan) -> None:

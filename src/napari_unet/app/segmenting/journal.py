@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.app.fingerprint import differences
-from napari_unet.app.job_files import RECORD_SUFFIX, record_path
-from napari_unet.app.segmenting.shard_files import SHARDS
+from napari_unet.app.segmenting.checks import what_differs
+from napari_unet.app.segmenting.shard_files import RUN, SHARDS, ledger_path
 from napari_unet.errors import OutputExistsError, StorageError
 from napari_unet.inference.patience import patiently
-from napari_unet.io.ledger import LEDGER_SUFFIX, BlockEntry
+from napari_unet.io.ledger import BlockEntry
 from napari_unet.io.output_state import storage_errors
 from napari_unet.io.stored_objects import sweep
 
@@ -28,17 +27,24 @@ if TYPE_CHECKING:
     from napari_unet.io.ome_zarr_writer import OutputImage
     from napari_unet.io.output_state import OutputState
 
-RUN = "run"
-"""Attribute of an output, and entry of its ledger: they belong together."""
+__all__ = [
+    "OVERWRITES",
+    "RUN",
+    "Journal",
+    "check_past",
+    "find_damaged",
+    "find_past",
+    "ledger_path",
+    "sealed",
+    "settled_facts",
+    "sweep_output",
+]
+
+OVERWRITES = "overwrites"
+"""Entry of a ledger: it was begun by --overwrite, and the same command goes on with it."""
 
 CHECKED = 16
 """Newest blocks that are compared with their checksums before a run goes on."""
-
-
-def ledger_path(output: Path, name: str) -> Path:
-    """Return where the ledger of a label image lies: beside its record."""
-    record = record_path(output, name)
-    return record.with_name(record.name.removesuffix(RECORD_SUFFIX) + LEDGER_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,29 +113,60 @@ def find_past(
     StorageError
         If the ledger is damaged from its first line on.
     """
-    if state is None or plan.job.overwrite:
+    if state is None:
         return None, None
+    if plan.job.overwrite:
+        return _past_of_overwriting(plan, state, ledger)
     content = ledger.read()
     anew = f"an earlier run of this job did not finish; {plan.name} is computed from the start, "
     if content is None:
         return None, anew + "because there is no ledger of it"
     if content.settled.get(RUN) != state.attributes.get(RUN):
         return None, anew + f"because the ledger {ledger.path.name} is of another output"
-    now = json.loads(json.dumps(plan.fingerprint))
-    if content.fingerprint != now:
-        raise OutputExistsError(
-            f"{plan.job.output}: {plan.name!r} was begun with other options "
-            f"({'; '.join(differences(content.fingerprint, now))}). Run it with those, give "
-            "another --name or --output, or --overwrite to compute it anew"
-        )
+    if not _is_same(plan, content):
+        raise OutputExistsError(what_differs(plan, content.fingerprint, complete=False))
     if SHARDS in content.settled:
         raise OutputExistsError(
             f"{plan.job.output}: {plan.name!r} was begun in {content.settled[SHARDS]} shards; run "
             f"those that are missing with --shard, then napari-unet finish {plan.job.output}; "
             "or give --overwrite to compute it anew"
         )
+    return content, _how_much_is_done(plan, content)
+
+
+def _past_of_overwriting(
+    plan: SegmentPlan, state: OutputState, ledger: Ledger
+) -> tuple[LedgerContent | None, str | None]:
+    """Return what to go on from if this same overwriting command began the output, else None.
+
+    What anything else has left is replaced; also a ledger that is damaged.
+    """
+    try:
+        content = ledger.read()
+    except StorageError:
+        content = None
+    ours = (
+        state.state == "incomplete"
+        and content is not None
+        and bool(content.settled.get(OVERWRITES))
+        and SHARDS not in content.settled
+        and content.settled.get(RUN) == state.attributes.get(RUN)
+        and _is_same(plan, content)
+    )
+    if content is None or not ours:
+        # Nothing of it may be taken for what this run does.
+        ledger.content = None
+        return None, None
+    return content, _how_much_is_done(plan, content)
+
+
+def _is_same(plan: SegmentPlan, content: LedgerContent) -> bool:
+    return bool(content.fingerprint == json.loads(json.dumps(plan.fingerprint)))
+
+
+def _how_much_is_done(plan: SegmentPlan, content: LedgerContent) -> str:
     done, blocks = len(content.done), plan.grid.count_blocks(plan.region)
-    return content, f"{done} of {blocks} blocks of {plan.name} are done already; the rest follows"
+    return f"{done} of {blocks} blocks of {plan.name} are done already; the rest follows"
 
 
 def check_past(

@@ -15,12 +15,20 @@ from napari_unet.app.plan import SegmentPlan, plan_segment
 from napari_unet.app.provenance import describe_run
 from napari_unet.app.segmenting.checks import findings, read_state, require_complete
 from napari_unet.app.segmenting.journal import (
+    OVERWRITES,
     RUN,
     Journal,
     check_past,
     find_past,
     ledger_path,
     settled_facts,
+)
+from napari_unet.app.segmenting.preparation import (
+    make_predictor,
+    measured_normalization,
+    open_backend,
+    plan_classes,
+    tile_run,
 )
 from napari_unet.app.segmenting.shard_files import shards_forgotten
 from napari_unet.app.segmenting.space import DiskSpace, telling_of_full_disks
@@ -34,27 +42,25 @@ from napari_unet.core.events import (
     StageChanged,
     Warned,
 )
-from napari_unet.core.normalization import Normalization, measure_normalization
+from napari_unet.core.normalization import Normalization
 from napari_unet.errors import BackendError, InputError, StorageError
-from napari_unet.inference.device import choose_backend
-from napari_unet.inference.engine import Tally, TileRun, run_tiles
-from napari_unet.inference.predictor import Predictor
+from napari_unet.inference.engine import Tally, run_tiles
 from napari_unet.io.ledger import Ledger
 from napari_unet.io.ome_zarr_writer import OutputImage, OutputSpec, create_output, reopen_output
 from napari_unet.io.output_state import check_writable
 from napari_unet.io.pyramid import plan_levels
 from napari_unet.io.stored_objects import sweep_parts
-from napari_unet.model.weights import load_model
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
-    from napari_unet.core.arrays import BlockJournal, LabelSink
     from napari_unet.core.boxes import Shape
     from napari_unet.core.events import JobEvent
     from napari_unet.core.job import SegmentJob
     from napari_unet.inference.control import JobControl
     from napari_unet.inference.device import Backend
+    from napari_unet.inference.engine import TileRun
+    from napari_unet.inference.predictor import Predictor
     from napari_unet.io.ledger import BlockEntry, LedgerContent
 
 NAMED_FAULTS = 3
@@ -250,6 +256,8 @@ class Run:
         """Make the output, its record, and last the header of its ledger."""
         self._output = create_output(self._spec(), replace=True)
         self._write_record("incomplete")
+        if self.plan.job.overwrite:
+            settled[OVERWRITES] = True
         facts = settled_facts(self._provenance[RUN], normalization) | settled
         self._ledger.begin(self.plan.fingerprint, facts)
 
@@ -356,45 +364,3 @@ class Run:
             classes=plan_classes(plan),
             pixels_done=self.tally.pixels,
         )
-
-
-def open_backend(job: SegmentJob) -> Backend:
-    """Return where and how a job computes."""
-    return choose_backend(job.device, job.precision, tf32=job.tf32, threads=job.threads)
-
-
-def measured_normalization(plan: SegmentPlan) -> Normalization:
-    """Return the normalization that the job names, or that of the volume."""
-    return plan.normalization or measure_normalization(plan.source, resampling=plan.grid.resampling)
-
-
-def make_predictor(plan: SegmentPlan, backend: Backend) -> Predictor:
-    """Return the network of a job on its device."""
-    loaded = load_model(plan.model.path, expected_sha256=plan.model.sha256)
-    job = plan.job
-    return Predictor(loaded.net, plan.grid.net, backend, job.batch_size or 1, job.average)
-
-
-def tile_run(
-    plan: SegmentPlan,
-    sink: LabelSink,
-    normalization: Normalization,
-    done: dict[Shape, Any] | None = None,
-    journal: BlockJournal | None = None,
-) -> TileRun:
-    """Return what the engine is to do for a job."""
-    return TileRun(
-        plan.source,
-        sink,
-        plan.grid,
-        plan.region,
-        normalization,
-        plan.job.stored_probabilities is not None,
-        frozenset(done or ()),
-        journal,
-    )
-
-
-def plan_classes(plan: SegmentPlan) -> tuple[tuple[str, str], ...]:
-    """Return names and colors of the classes."""
-    return tuple((item.name, item.color) for item in plan.model.header.classes)

@@ -21,12 +21,12 @@ from napari_unet.app.plan import plan_segment
 from napari_unet.app.provenance import describe_run
 from napari_unet.app.segmenting.checks import findings, read_state, require_complete
 from napari_unet.app.segmenting.journal import RUN, check_past, ledger_path, settled_facts
-from napari_unet.app.segmenting.run import (
-    Run,
+from napari_unet.app.segmenting.preparation import (
     measured_normalization,
     open_backend,
     plan_classes,
 )
+from napari_unet.app.segmenting.run import Run
 from napari_unet.app.segmenting.shard_files import SHARDS, Shard, block_index
 from napari_unet.core.events import AlreadyDone, Cancelled, ShardDone, StageChanged, Warned
 from napari_unet.core.normalization import Normalization
