@@ -22,7 +22,7 @@ import napari_unet
 from napari_unet.app.job_files import command_line, read_record, record_path
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.block_work import own_device
-from napari_unet.app.segmenting.workers import usable_cores
+from napari_unet.app.segmenting.local_workers import usable_cores
 from napari_unet.core.events import (
     BlockDone,
     BlockFailed,

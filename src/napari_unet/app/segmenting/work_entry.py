@@ -47,15 +47,12 @@ def compute_block(order: WorkOrder, index: Shape) -> BlockOutcome:
         return BlockOutcome(index, None, error=_located(failed, order))
 
 
-def forget_run(token: str) -> None:
-    """Let the worker process that this is called in close what it has kept for a run."""
-    from distributed import get_worker
-
-    process = get_worker()
+def forget_run(token: str, dask_worker: Any) -> None:
+    """Close what a worker process, which dask names, has kept for a run."""
     with _OPENING:
-        kept: BlockWorker | None = getattr(process, _KEPT, None)
+        kept: BlockWorker | None = getattr(dask_worker, _KEPT, None)
         if kept is not None and kept.order.token == token:
-            delattr(process, _KEPT)
+            delattr(dask_worker, _KEPT)
             kept.close()
 
 
