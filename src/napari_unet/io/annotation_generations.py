@@ -59,7 +59,9 @@ def write_next(
     """
     part = _beside(store.path, PART)
     with storing_errors(store.path):
-        shutil.rmtree(part, ignore_errors=True)
+        # Of an attempt that failed: whoever holds the lock knows better by now.
+        for stale in (part, _beside(store.path, NEXT)):
+            shutil.rmtree(stale, ignore_errors=True)
         made = create_annotation_store(
             part, store.shape, classes, origins=origins, block_shape=store.block_shape
         )
@@ -81,7 +83,7 @@ def settle(path: Path) -> None:
     Raises
     ------
     StorageError
-        If a folder cannot be renamed; calling it again goes on.
+        If a folder cannot be renamed; the store is then the old generation, as before.
     """
     following, old = _beside(path, NEXT), _beside(path, OLD)
     if not following.is_dir():
@@ -91,7 +93,12 @@ def settle(path: Path) -> None:
             # Of an earlier exchange; a folder is no target of a rename unless it is empty.
             shutil.rmtree(old, ignore_errors=True)
             retry_denied(lambda: os.replace(path, old))
-        retry_denied(lambda: os.replace(following, path))
+        try:
+            retry_denied(lambda: os.replace(following, path))
+        except OSError:
+            if old.is_dir():
+                retry_denied(lambda: os.replace(old, path))
+            raise
         sync_folder(path.parent)
 
 
