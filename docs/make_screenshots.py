@@ -149,7 +149,7 @@ def fine_tune(viewer: napari.Viewer, dock: Any, folder: Path, minutes: float) ->
     viewer.dims.set_point(0, layer.data_to_world((SLICES[2], 0, 0))[0])
     wait_until(lambda: panel.runner.is_warm)
     take(viewer, folder / "fine-tune-painted.png")
-    form.minutes.setValue(minutes)
+    form.options.minutes.setValue(minutes)
     panel.fine_tune_button.click()
     wait_until(lambda: "preview" in viewer.layers and panel.progress_bar.value() > 500)
     rest(1)

@@ -29,6 +29,7 @@ WAIT_MS = 30_000
 
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
 FAKE_TRAINER = Path(__file__).parent / "fake_trainer.py"
+FAKE_DRAFTER = Path(__file__).parent / "fake_drafter.py"
 
 CLASSES = (
     ClassInfo(name="interior", color="#3b6fb6"),
@@ -126,17 +127,26 @@ def user_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def draft_log(tmp_path: Path) -> Path:
+    """What a fake drafting engine was told, line by line."""
+    return tmp_path / "drafts.jsonl"
+
+
+@pytest.fixture
 def make_fine_tune(
     make_dock: Callable[..., SegmentDock],
     tiny_model: Path,
     user_folders: Path,
+    draft_log: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., SegmentDock]:
-    """Docks whose page Fine-tune is open, over a fake training engine."""
+    """Docks whose page Fine-tune is open, over fake engines."""
 
-    def make(mode: str = "good", show: bool = False) -> SegmentDock:
+    def make(mode: str = "good", show: bool = False, drafts: str = "good") -> SegmentDock:
         arguments = (str(FAKE_TRAINER), mode, str(tiny_model))
         monkeypatch.setitem(_runner.ENGINE_ARGUMENTS, "train", arguments)
+        drafter = (str(FAKE_DRAFTER), drafts, str(draft_log))
+        monkeypatch.setitem(_runner.ENGINE_ARGUMENTS, "draft", drafter)
         dock = make_dock(show=show)
         dock.pages.setCurrentIndex(1)
         return dock

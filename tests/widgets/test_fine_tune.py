@@ -170,7 +170,7 @@ def test_the_trainer_gets_the_strokes_and_the_image(
     user: Any, ready: Any, stack: Any, stored_stack: Any, kind: str
 ) -> None:
     dock = ready(data={"stored": None, "in memory": stack, "plane": stack[1]}[kind])
-    dock.fine_tune.form.minutes.setValue(0.5)
+    dock.fine_tune.form.options.minutes.setValue(0.5)
     painted = annotation_of(dock).data.copy()
     user.fine_tune_and_wait(dock)
     job = job_of(dock)
@@ -233,12 +233,12 @@ def test_curves_scores_keep(
     assert len(list(user_folders.glob("*/run/job.json"))) == 1
 
 
-def test_discard_deletes_the_run_only(user: Any, ready: Any, user_folders: Path) -> None:
+def test_revert_deletes_the_run_only(user: Any, ready: Any, user_folders: Path) -> None:
     dock = ready()
     painted = annotation_of(dock).data.copy()
     user.fine_tune_and_wait(dock)
     assert len(list(user_folders.iterdir())) == 1
-    user.click(dock.fine_tune.outcome.discard_button)
+    user.click(dock.fine_tune.outcome.revert_button)
     assert list(user_folders.iterdir()) == []
     assert not dock.fine_tune.outcome.is_open
     np.testing.assert_array_equal(annotation_of(dock).data, painted)
@@ -369,7 +369,7 @@ def test_the_preview_lies_where_the_user_looks(user: Any, make_fine_tune: Any, s
     assert sum(layer.name.startswith("preview") for layer in viewer.layers) == 1
     user.click(panel.stop_button)
     user.wait_until(lambda: not panel.is_running)
-    user.click(panel.outcome.discard_button)
+    user.click(panel.outcome.revert_button)
     assert "preview" not in viewer.layers
 
 

@@ -81,7 +81,7 @@ def test_paint_fine_tune_keep_segment(
     viewer.fit_to_view()
     paint_strokes(user, dock, truth)
 
-    panel.form.minutes.setValue(MINUTES)
+    panel.form.options.minutes.setValue(MINUTES)
     words = user.fine_tune_and_wait(dock)
     assert panel.outcome.is_open, words
     assert len(panel.curves.steps) > 2

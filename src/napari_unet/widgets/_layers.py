@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 
 from napari_unet.core.boxes import Box
 from napari_unet.errors import AxesError, UNetError
@@ -103,23 +103,30 @@ def find_input(layer: Image) -> LayerInput | None:
         if not Path(candidate.path).exists():
             continue
         for axes in dict.fromkeys((candidate.axes, None, "zyx"[-len(shape) :])):
-            selection = Selection(
-                axes=axes, channel=candidate.channel, level=candidate.level, time=candidate.time
-            )
-            try:
-                source = open_image(candidate.path, selection)
-            except UNetError:
-                continue
-            try:
-                if _shows(layer, source, shape):
-                    return LayerInput(
-                        candidate.path, axes, candidate.level, candidate.channel, candidate.time
-                    )
-            except UNetError:
-                continue
-            finally:
-                source.close()
+            trial = replace(candidate, axes=axes)
+            if shows(layer, trial):
+                return trial
     return None
+
+
+def shows(layer: Image, candidate: LayerInput) -> bool:
+    """Return whether a layer shows what a file holds, as far as small boxes of it tell."""
+    selection = Selection(
+        axes=candidate.axes,
+        channel=candidate.channel,
+        level=candidate.level,
+        time=candidate.time,
+    )
+    try:
+        source = open_image(candidate.path, selection)
+    except UNetError:
+        return False
+    try:
+        return _shows(layer, source, spatial_shape(layer))
+    except UNetError:
+        return False
+    finally:
+        source.close()
 
 
 def output_stem(path: Path) -> str:
@@ -202,7 +209,9 @@ def labels_metadata(job: SegmentJob, output: str, name: str, labels: str) -> dic
 
 def zarr_path(array: Any) -> Path | None:
     """Return the folder of a zarr array that lies on a local disk, else None."""
-    if not isinstance(array, zarr.Array):
+    # No array is one of zarr's before that was imported, which takes a third of a second.
+    kind = getattr(sys.modules.get("zarr"), "Array", None)
+    if kind is None or not isinstance(array, kind):
         return None
     root = getattr(array.store, "root", None)
     return Path(root) / array.path if isinstance(root, Path) else None

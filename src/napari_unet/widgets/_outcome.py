@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QApplication,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_unet.app.model_store import add_model, check_new_name
 from napari_unet.errors import ConfigError, ModelFileError, UNetError
@@ -15,6 +24,8 @@ from napari_unet.widgets._verdict import score_table, verdict_words
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qtpy.QtGui import QKeyEvent
+
     from napari_unet.widgets._train_files import RunFolder
     from napari_unet.widgets._train_run import TrainOutcome
 
@@ -22,11 +33,14 @@ MAX_NAMES_TRIED = 1000
 
 
 class OutcomeBox(QWidget):
-    """Scores before and after, and the buttons Keep and Discard; hidden until there are any."""
+    """Scores before and after, and the buttons Keep and Revert; hidden until there are any.
+
+    While it has the focus, Enter keeps the model. Other keys go on to napari's window.
+    """
 
     kept = Signal(str)
     """Name of the new model, which is in the store now."""
-    discarded = Signal()
+    reverted = Signal()
     complained = Signal(str)
     """Why a model could not be kept, in words; it can be tried again."""
 
@@ -37,11 +51,11 @@ class OutcomeBox(QWidget):
         self.scores = QLabel()
         self.name = QLineEdit()
         self.keep_button = QPushButton("Keep")
-        self.discard_button = QPushButton("Discard")
+        self.revert_button = QPushButton("Revert")
         self._lay_out()
         self.keep_button.clicked.connect(self._on_keep)
         self.name.returnPressed.connect(self._on_keep)
-        self.discard_button.clicked.connect(self._on_discard)
+        self.revert_button.clicked.connect(self._on_revert)
         self.hide()
 
     def _lay_out(self) -> None:
@@ -50,13 +64,16 @@ class OutcomeBox(QWidget):
         self.scores.setTextFormat(Qt.TextFormat.RichText)
         self.name.setAccessibleName("Name of the new model")
         self.name.setToolTip("What the new model is to be called")
-        self.keep_button.setToolTip("Add the new model to your own; Segment offers it then")
-        self.discard_button.setToolTip("Delete the new model; your strokes stay")
+        self.keep_button.setToolTip("Add the new model to your own (Enter); Segment offers it then")
+        self.revert_button.setToolTip(
+            "Delete the new model and go back to the one before; your strokes stay"
+        )
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         row = QHBoxLayout()
         row.addWidget(QLabel("as"))
         row.addWidget(self.name, stretch=1)
         row.insertWidget(0, self.keep_button)
-        row.addWidget(self.discard_button)
+        row.addWidget(self.revert_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.verdict)
@@ -76,6 +93,21 @@ class OutcomeBox(QWidget):
         self.scores.setVisible(bool(self.scores.text()))
         self.name.setText(free_name(base))
         self.show()
+        if not isinstance(QApplication.focusWidget(), QLineEdit | QAbstractSpinBox):
+            # Not a button: napari's keys, such as the space bar, would press it.
+            self.setFocus()
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Keep the model by Enter."""
+        enters = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        if self.hasFocus() and event is not None and event.key() in enters:
+            self._on_keep()
+        else:
+            super().keyPressEvent(event)
+
+    def revert(self) -> None:
+        """Delete the new model, as by a click."""
+        self._on_revert()
 
     def _on_keep(self) -> None:
         if self._folder is None:
@@ -96,11 +128,11 @@ class OutcomeBox(QWidget):
         self._close()
         self.kept.emit(entry.name)
 
-    def _on_discard(self) -> None:
+    def _on_revert(self) -> None:
         if self._folder is not None:
             self._folder.delete()
         self._close()
-        self.discarded.emit()
+        self.reverted.emit()
 
     def _close(self) -> None:
         self._folder = None

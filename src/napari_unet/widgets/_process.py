@@ -165,12 +165,6 @@ class EngineProcess(QProcess):
             self.kill()
             self.waitForFinished(KILL_WAIT_MS)
 
-    def drop(self) -> None:
-        """Kill the process without waiting for its end; nothing is reported any more."""
-        self._over = True
-        self.finished.connect(self.deleteLater)
-        self.kill()
-
     def detach(self) -> None:
         """Let the process go on without us, also beyond the end of napari.
 

@@ -151,14 +151,14 @@ class JobRunner(QObject):
             process.end_now(self._grace.close_ms if process.has_job else 0)
 
     def start_anew(self) -> None:
-        """Have a fresh engine: one that has a job is killed, its end is not reported."""
+        """Have a fresh engine: one that has a job is dead on return, and reports nothing more."""
         process = self._process
         if process is not None and process.has_job:
             self._process = None
             self._patience.stop()
             for signal in (process.reported, process.ended):
                 signal.disconnect()
-            process.drop()
+            process.end_now(0)
         self.warm_up()
 
     def reopen(self) -> None:

@@ -1,27 +1,33 @@
-"""The choices of the panel Fine-tune: model, image, annotation, classes, time, device."""
+"""The choices of the panel Fine-tune: model, image, annotation, classes, and how to learn."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from napari.layers import Image, Labels
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QFormLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.app.models import list_models
 from napari_unet.errors import ConfigError, UNetError
 from napari_unet.widgets._annotation_layer import (
     PaintClass,
     can_be_painted,
+    find_strokes,
     new_annotation,
     new_to,
+    open_strokes,
     remove_label,
     store_classes,
     stored_classes,
+    strokes_path,
     take_brush,
 )
 from napari_unet.widgets._class_table import FRESH_CLASSES, ClassTable
-from napari_unet.widgets._form import DEVICES, TOOLTIP_ROLE, make_combo
+from napari_unet.widgets._form import TOOLTIP_ROLE, make_combo
+from napari_unet.widgets._train_options import TrainOptionsBox
 from napari_unet.widgets._train_run import TrainRequest
 
 if TYPE_CHECKING:
@@ -29,16 +35,13 @@ if TYPE_CHECKING:
 
     from qtpy.QtWidgets import QComboBox
 
+    from napari_unet.app.annotations import StoredStrokes
     from napari_unet.app.models import ModelEntry
 
 T = TypeVar("T")
 
 FROM_NOTHING = "New model"
 """Instead of a model to begin with."""
-
-FEWEST_MINUTES = 0.05
-MOST_MINUTES = 600.0
-USUAL_MINUTES = 1.0
 
 
 class FineTuneForm(QWidget):
@@ -52,6 +55,10 @@ class FineTuneForm(QWidget):
 
     complained = Signal(str)
     """A choice that cannot be used, in words."""
+    changed = Signal()
+    """What a draft is made of was chosen anew: model, image, annotation, classes or device."""
+    models_changed = Signal()
+    """Other models are offered, or another one is chosen."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -60,14 +67,16 @@ class FineTuneForm(QWidget):
         self._images: list[Image] = []
         self._annotations: list[Labels] = []
         self._watched: Labels | None = None
+        self._learned: WeakKeyDictionary[Labels, dict[str, str]] = WeakKeyDictionary()
         self.model_combo = make_combo((), "The model to begin with; it is never changed")
         self.image_combo = make_combo((), "The image that you paint on")
         self.annotation_combo = make_combo((), "The layer with your strokes")
         self.new_button = QPushButton("New annotation layer")
+        self.open_button = QPushButton()
+        self._offered: StoredStrokes | None = None
         self.classes = ClassTable()
         self.hint = QLabel()
-        self.minutes = QDoubleSpinBox()
-        self.device_combo = make_combo(DEVICES, "Where the network learns; auto = the fastest")
+        self.options = TrainOptionsBox()
         self._lay_out()
         self.reload_models()
         self.reset_choices()
@@ -76,13 +85,7 @@ class FineTuneForm(QWidget):
     def _lay_out(self) -> None:
         self.new_button.setToolTip("Add an empty layer over the image, to paint strokes on")
         self.hint.setWordWrap(True)
-        self.minutes.setRange(FEWEST_MINUTES, MOST_MINUTES)
-        self.minutes.setDecimals(2)
-        self.minutes.setValue(USUAL_MINUTES)
-        self.minutes.setSuffix(" min")
-        self.minutes.setToolTip("How long to train at most, with validation and judging")
-        self.minutes.setAccessibleName("Time")
-        layout = QFormLayout(self)
+        layout = QFormLayout()
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         for title, combo in (
@@ -93,20 +96,25 @@ class FineTuneForm(QWidget):
             combo.setAccessibleName(title)
             layout.addRow(title, combo)
         layout.addRow(self.new_button)
+        layout.addRow(self.open_button)
         layout.addRow(self.classes)
         layout.addRow(self.hint)
-        layout.addRow("Time", self.minutes)
-        self.device_combo.setAccessibleName("Device")
-        layout.addRow("Device", self.device_combo)
+        around = QVBoxLayout(self)
+        around.setContentsMargins(0, 0, 0, 0)
+        around.addLayout(layout)
+        around.addWidget(self.options)
 
     def _connect(self) -> None:
         self.model_combo.currentIndexChanged.connect(self._on_model_changed)
         self.annotation_combo.currentIndexChanged.connect(self._on_annotation_changed)
         self.new_button.clicked.connect(self._on_new)
+        self.open_button.clicked.connect(self._on_open)
         self.classes.changed.connect(self._on_classes_changed)
         self.classes.removed.connect(self._on_class_removed)
         self.classes.chosen.connect(self._on_class_chosen)
         self.classes.complained.connect(self.complained)
+        self.image_combo.currentIndexChanged.connect(self._on_image_changed)
+        self.options.device_changed.connect(self.changed)
 
     @property
     def model(self) -> ModelEntry | None:
@@ -143,18 +151,21 @@ class FineTuneForm(QWidget):
             annotation,
             self.model,
             self.classes.classes,
-            self.minutes.value(),
-            self.device_combo.currentText(),
+            self.options.options(),
         )
 
     def reset_choices(self, _: object = None) -> None:
         """Offer the viewer's layers as they are now; the chosen ones stay."""
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
-        self._images = _offer(self.image_combo, images, self.image)
+        before = self.image
+        self._images = _offer(self.image_combo, images, before)
         paintable = [layer for layer in self._viewer.layers if can_be_painted(layer)]
         self._annotations = _offer(self.annotation_combo, paintable, self.annotation)
         if self.annotation is not self._watched:
             self._on_annotation_changed()
+            self._offer_strokes()
+        if self.image is not before:
+            self._on_image_changed()
 
     def reload_models(self) -> None:
         """Offer the models that there are now; the chosen one stays."""
@@ -170,6 +181,21 @@ class FineTuneForm(QWidget):
         self.model_combo.setCurrentIndex(max(self.model_combo.findText(name), 0))
         self.model_combo.blockSignals(False)
         self._on_model_changed()
+
+    def choose_model(self, name: str) -> None:
+        """Offer the models that there are now, and choose one of them by name."""
+        self.reload_models()
+        self.model_combo.setCurrentText(name)
+
+    @property
+    def models(self) -> tuple[ModelEntry, ...]:
+        """The models that are offered."""
+        return tuple(self._models)
+
+    def note_learned(self, annotation: Labels, model: ModelEntry, parent: str) -> None:
+        """Take note that a model has learnt from an annotation, and whose child it is."""
+        self._learned.setdefault(annotation, {})[model.sha256] = parent
+        self._show_hint()
 
     def watch_no_layer(self) -> None:
         """Follow no layer any more."""
@@ -187,6 +213,12 @@ class FineTuneForm(QWidget):
         if self.annotation is None:
             self.classes.show_classes(self._model_classes())
         self._show_hint()
+        self.models_changed.emit()
+        self.changed.emit()
+
+    def _on_image_changed(self, _: int = 0) -> None:
+        self._offer_strokes()
+        self.changed.emit()
 
     def _on_annotation_changed(self, _: int = 0) -> None:
         self.watch_no_layer()
@@ -199,6 +231,7 @@ class FineTuneForm(QWidget):
             self.classes.show_classes(self._model_classes() if found is None else found)
             self.classes.choose(int(layer.selected_label))
         self._show_hint()
+        self.changed.emit()
 
     def _on_new(self) -> None:
         image = self.image
@@ -209,8 +242,39 @@ class FineTuneForm(QWidget):
         except UNetError as error:
             self.complained.emit(str(error))
             return
+        self._paint_on(layer)
+
+    def _offer_strokes(self) -> None:
+        """Offer the newest strokes of the image that are stored, but in no layer."""
+        found: list[StoredStrokes] = []
+        if self.image is not None:
+            shown = {strokes_path(layer) for layer in self._viewer.layers}
+            # An image that cannot be painted on is complained about when it is to be used.
+            with suppress(UNetError):
+                found = [each for each in find_strokes(self.image) if each.path not in shown]
+        self._offered = found[0] if found else None
+        self.open_button.setVisible(bool(found))
+        if found:
+            when = f"{found[0].changed.astimezone():%d %b %Y, %H:%M}"
+            names = ", ".join(each.name for each in found[0].classes)
+            self.open_button.setText(f"Open strokes of {when}")
+            self.open_button.setToolTip(f"Go on with what was painted on this image: {names}")
+
+    def _on_open(self) -> None:
+        if self.image is None or self._offered is None:
+            return
+        try:
+            layer = open_strokes(self._viewer, self.image, self._offered)
+        except UNetError as error:
+            self.complained.emit(str(error))
+            return
+        self._paint_on(layer)
+
+    def _paint_on(self, layer: Labels) -> None:
         self.reset_choices()
         self.annotation_combo.setCurrentIndex(self._annotations.index(layer))
+        # It is among the layers since before its strokes had a place.
+        self.changed.emit()
 
     def _classes_of_new_layer(self) -> tuple[PaintClass, ...]:
         """Return the classes edited before there was a layer, else those of the model."""
@@ -220,6 +284,7 @@ class FineTuneForm(QWidget):
         if self.annotation is not None:
             store_classes(self.annotation, self.classes.classes)
         self._show_hint()
+        self.changed.emit()
 
     def _on_class_removed(self, label: int) -> None:
         if self.annotation is not None:
@@ -237,7 +302,13 @@ class FineTuneForm(QWidget):
             self.classes.choose(int(self.annotation.selected_label))
 
     def _show_hint(self) -> None:
-        self.hint.setText(class_hint(self.model, self.classes.classes))
+        words = class_hint(self.model, self.classes.classes)
+        if self.annotation is not None and self.model is not None:
+            parent = self._learned.get(self.annotation, {}).get(self.model.sha256)
+            if parent is not None:
+                words += f" {self.model.name} has learnt from these strokes already; for a fair "
+                words += f"comparison, fine-tune from {parent}."
+        self.hint.setText(words.strip())
         self.hint.setVisible(bool(self.hint.text()))
 
 

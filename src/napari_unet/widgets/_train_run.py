@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
@@ -14,6 +15,7 @@ from napari_unet.errors import AnnotationError, UNetError
 from napari_unet.widgets._annotation_layer import PaintClass, check_fits, renamed
 from napari_unet.widgets._background import BackgroundJob
 from napari_unet.widgets._follow_view import ViewFollower
+from napari_unet.widgets._image_copy import link_copy
 from napari_unet.widgets._layers import LayerInput, find_input, spatial_data, spatial_shape
 from napari_unet.widgets._preview import PreviewLayer
 from napari_unet.widgets._progress import format_duration
@@ -23,13 +25,18 @@ from napari_unet.widgets._train_files import RunFolder, Strokes, make_run_folder
 from napari_unet.widgets._verdict import sentence
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from napari.layers import Image, Labels
 
     from napari_unet.app.models import ModelEntry
     from napari_unet.widgets._events import EngineEvent
+    from napari_unet.widgets._image_copy import ImageCopies
     from napari_unet.widgets._process import EngineEnd
     from napari_unet.widgets._runner import JobRunner
     from napari_unet.widgets._spool import SpoolRequest
+    from napari_unet.widgets._train_options import TrainOptions
 
 STAGE_WORDS = {
     "opening": "Opening the image",
@@ -62,18 +69,15 @@ class TrainRequest:
         The model to begin with; None = from nothing.
     classes : tuple of PaintClass
         The k-th class has the label k.
-    minutes : float
-        Time budget.
-    device : str
-        Where the network runs.
+    options : TrainOptions
+        How it learns.
     """
 
     image: Image
     annotation: Labels
     parent: ModelEntry | None
     classes: tuple[PaintClass, ...]
-    minutes: float
-    device: str
+    options: TrainOptions
 
     @property
     def parent_classes(self) -> tuple[str, ...] | None:
@@ -99,7 +103,7 @@ class TrainOutcome:
     words : str
         How it ended, in sentences.
     folder : RunFolder or None
-        Its folder, with a model to be kept or discarded; None = there is no model.
+        Its folder, with a model to be kept or not; None = there is no model.
     judged : tuple of Judged
         What the gate found.
     started : TrainingStarted or None
@@ -126,6 +130,8 @@ class TrainRun(QObject):
         Runs the job; must not be busy.
     request : TrainRequest
         What the user chose.
+    copies : ImageCopies
+        Copies of images that exist only in memory.
     """
 
     progressed = Signal(float, str)
@@ -137,9 +143,15 @@ class TrainRun(QObject):
     """A `TrainOutcome`; emitted once, last."""
 
     def __init__(
-        self, parent: QObject, viewer: Any, runner: JobRunner, request: TrainRequest
+        self,
+        parent: QObject,
+        viewer: Any,
+        runner: JobRunner,
+        request: TrainRequest,
+        copies: ImageCopies,
     ) -> None:
         super().__init__(parent)
+        self._copies = copies
         self._viewer, self._runner, self._request = viewer, runner, request
         colors = [(each.name, each.color) for each in request.classes]
         self.preview = PreviewLayer(viewer, request.image, request.annotation, colors)
@@ -175,7 +187,10 @@ class TrainRun(QObject):
         self._source = find_input(request.image)
         self._folder = make_run_folder()
         copy: SpoolRequest | None = None
-        if self._source is None:
+        shared = self._copies.find(request.image) if self._source is None else None
+        if shared is not None:
+            self._source = LayerInput(str(self._folder.image / shared.name))
+        elif self._source is None:
             copy = spool_request(request.image, shape, self._folder.image)
             self._words = spool_words(copy)
             self._source = LayerInput(str(copy.path))
@@ -187,13 +202,15 @@ class TrainRun(QObject):
         full = (*(1,) * (3 - len(shape)), *shape)
         data = spatial_data(request.annotation)
         strokes = Strokes(data, full, request.classes, request.parent_classes)
-        self._prepare(strokes, copy)
+        self._prepare(prepare(strokes, self._folder.annotation, copy), shared)
 
-    def _prepare(self, strokes: Strokes, copy: SpoolRequest | None) -> None:
+    def _prepare(self, work: Iterator[float], shared: Path | None) -> None:
         if self._folder is None:
             return
         self.progressed.emit(0.0, self._words)
-        self._background = BackgroundJob(self, prepare(strokes, self._folder.annotation, copy))
+        if shared is not None:
+            work = chain(link_copy(shared, self._folder.image / shared.name), work)
+        self._background = BackgroundJob(self, work)
         self._background.progressed.connect(self._on_prepared_some)
         self._background.succeeded.connect(self._on_prepared)
         self._background.failed.connect(self._on_preparing_failed)
@@ -238,12 +255,11 @@ class TrainRun(QObject):
             "parent": request.parent_name,
             "output": str(folder.model),
             "run": str(folder.run),
-            "minutes": request.minutes,
             "axes": source.axes,
             "level": source.level,
             "channel": source.channel,
             "time": source.time,
-            "device": request.device,
+            **request.options.job_fields,
         }
         return TrainJob.parse(values, source="the panel")
 
@@ -258,6 +274,23 @@ class TrainRun(QObject):
         elif self._final is None:
             self.progressed.emit(-1.0, "Stopping; the best weights are kept")
             self._runner.stop()
+
+    def cancel(self) -> None:
+        """Stop and keep nothing; `over` follows before this returns."""
+        if self._background is not None:
+            self._background.cancel()
+            self._background.wait()
+            self._background = None
+        had_job = self._has_job
+        self._disconnect()
+        if had_job:
+            self._runner.start_anew()
+        self.preview.remove()
+        if self._folder is not None:
+            self._folder.delete()
+        self.over.emit(
+            TrainOutcome(True, "Cancelled; nothing is kept. Your strokes are untouched.")
+        )
 
     def abandon(self) -> None:
         """Let go of everything, because the panel or napari closes; nothing is emitted any more.
@@ -298,7 +331,7 @@ class TrainRun(QObject):
         began = time.monotonic() if self._began is None else self._began
         elapsed = time.monotonic() - began
         words = f"Step {event.step}, loss {event.loss:.3f}, {format_duration(elapsed)}"
-        total = self._request.minutes * 60
+        total = 60 * (self._request.options.minutes or 0)
         if event.eta_seconds is not None:
             words += f", {format_duration(event.eta_seconds)} left"
             total = elapsed + event.eta_seconds

@@ -1,4 +1,4 @@
-"""The panel Fine-tune: choices and classes above, curves and scores below."""
+"""The panel Fine-tune: choices and classes above; draft, curves, scores and models below."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from qtpy.QtWidgets import (
 
 from napari_unet.core import train_events
 from napari_unet.errors import UNetError
+from napari_unet.widgets._drafting import DraftingBox
+from napari_unet.widgets._history import HistoryBox
+from napari_unet.widgets._image_copy import ImageCopies
 from napari_unet.widgets._outcome import OutcomeBox
 from napari_unet.widgets._run import unexpected_end
 from napari_unet.widgets._runner import JobRunner
@@ -52,8 +55,12 @@ class FineTunePanel(QWidget):
 
     kept = Signal(str)
     """Name of a new model in the store."""
+    returned = Signal(str)
+    """Name of an earlier model that the user has gone back to."""
+    segment_wanted = Signal(str)
+    """Name of a model that the image is to be segmented with, what is looked at first."""
     asked = Signal()
-    """Scores and the choice Keep or Discard are shown now."""
+    """Scores and the choice Keep or Revert are shown now."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -61,22 +68,30 @@ class FineTunePanel(QWidget):
         self._run: TrainRun | None = None
         self._last_run: TrainRun | None = None
         self._request: TrainRequest | None = None
+        self._is_live = False
         self._warnings: list[str] = []
+        self._session: list[str] = []
+        self.copies = ImageCopies()
         self.runner = JobRunner(self, "train")
         self.form = FineTuneForm(viewer)
         self.fine_tune_button = QPushButton("Fine-tune")
         self.stop_button = QPushButton("Stop")
+        self.cancel_button = QPushButton("Cancel")
         self.progress_bar = QProgressBar()
         self.progress_label = QLabel()
+        self.drafting = DraftingBox(viewer, self.form, self.copies)
         self.curves: CurvesView | None = None
         self.outcome = OutcomeBox()
+        self.segment_button = QPushButton()
+        self.history = HistoryBox()
         self.message = QPlainTextEdit()
+        self._explain()
         self._lay_out()
         self._connect()
         self._show_idle("")
         self.open()
 
-    def _lay_out(self) -> None:
+    def _explain(self) -> None:
         self.message.setReadOnly(True)
         self.message.setFrameShape(QPlainTextEdit.Shape.NoFrame)
         # Paths have no spaces to break at; a plain label would widen the dock.
@@ -86,25 +101,42 @@ class FineTunePanel(QWidget):
         self.progress_label.setWordWrap(True)
         self.fine_tune_button.setToolTip("Learn from the strokes; the model itself stays as it is")
         self.stop_button.setToolTip("Stop now; the best weights so far can be kept")
+        self.cancel_button.setToolTip("Stop now and keep nothing; your strokes stay")
+        self.segment_button.setToolTip(
+            "Go to Segment and begin with what you look at, with the model that you kept"
+        )
+        self.segment_button.hide()
+
+    def _lay_out(self) -> None:
         buttons = QHBoxLayout()
-        buttons.addWidget(self.fine_tune_button)
-        buttons.addWidget(self.stop_button)
+        for button in (self.fine_tune_button, self.stop_button, self.cancel_button):
+            buttons.addWidget(button)
         self._layout = QVBoxLayout(self)
         self._layout.addWidget(self.form)
         self._layout.addLayout(buttons)
         self._layout.addWidget(self.progress_bar)
         self._layout.addWidget(self.progress_label)
+        self._layout.addWidget(self.drafting)
         self._layout.addWidget(self.outcome)
+        self._layout.addWidget(self.segment_button)
+        self._layout.addWidget(self.history)
         self._layout.addWidget(self.message)
         self._layout.addStretch()
 
     def _connect(self) -> None:
         self.form.complained.connect(self._complain)
+        self.form.models_changed.connect(self._show_history)
         self.outcome.complained.connect(self._complain)
         self.outcome.kept.connect(self._on_kept)
-        self.outcome.discarded.connect(self._on_discarded)
-        self.fine_tune_button.clicked.connect(self._on_fine_tune)
+        self.outcome.reverted.connect(self._on_reverted)
+        self.history.chosen.connect(self._on_returned)
+        self.drafting.painted.connect(self._on_painted)
+        self.drafting.live.due.connect(self._on_live_due)
+        self.form.options.live_switched.connect(self.drafting.live.set_on)
+        self.fine_tune_button.clicked.connect(self._on_clicked)
         self.stop_button.clicked.connect(self._on_stop)
+        self.cancel_button.clicked.connect(self._on_cancel)
+        self.segment_button.clicked.connect(self._on_segment)
         self.runner.reported.connect(self._on_engine_reported)
         self.runner.ended.connect(self._on_engine_ended)
 
@@ -114,12 +146,13 @@ class FineTunePanel(QWidget):
         return self._run is not None
 
     def open(self) -> None:
-        """Warm up an engine and follow the viewer's layers."""
+        """Warm up the engines and follow the viewer's layers."""
         self.runner.reopen()
         self.runner.warm_up()
         for emitter in self._layer_emitters():
             emitter.connect(self.reset_choices)
         self.reset_choices()
+        self.drafting.open()
 
     def close_engine(self) -> None:
         """Stop a training, leave no process behind, and follow nothing any more.
@@ -129,6 +162,7 @@ class FineTunePanel(QWidget):
         for emitter in self._layer_emitters():
             emitter.disconnect(self.reset_choices)
         self.form.watch_no_layer()
+        self.drafting.close_engine()
         if self.curves is not None:
             self.curves.close_view()
             self.curves.deleteLater()
@@ -137,6 +171,7 @@ class FineTunePanel(QWidget):
         if run is not None:
             run.abandon()
         self.runner.close()
+        self.copies.delete()
         if run is not None:
             run.delete_if_empty()
             run.deleteLater()
@@ -150,35 +185,64 @@ class FineTunePanel(QWidget):
         layers = self._viewer.layers.events
         return (layers.inserted, layers.removed, layers.reordered, layers.renamed)
 
+    def _on_clicked(self) -> None:
+        self._is_live = False
+        self._on_fine_tune()
+
     def _on_fine_tune(self) -> None:
         if self._run is not None or self.outcome.is_open:
             return
-        self._warnings.clear()
-        self.message.clear()
-        self._show_bar(0.0)
         try:
             self._begin(self.form.request())
         except UNetError as error:
             self._run = None
             self._show_idle(str(error))
-            show_error(str(error))
+            if not self._is_live:
+                show_error(str(error))
+
+    def _on_live_due(self) -> None:
+        if self._run is None:
+            self._is_live = True
+            self._on_fine_tune()
+
+    def _on_painted(self) -> None:
+        """Give up what a Live fine-tune has learnt without the new stroke."""
+        if not self._is_live or not self.drafting.live.is_on:
+            return
+        if self._run is not None:
+            self._run.cancel()
+        elif self.outcome.is_open:
+            self.outcome.revert()
 
     def _begin(self, request: TrainRequest) -> None:
+        self._warnings.clear()
+        self.message.clear()
+        self._show_bar(0.0)
+        self.segment_button.hide()
+        # The strokes of this moment are what is learnt from.
+        self.drafting.flush()
         self._request = request
-        self._run = TrainRun(self, self._viewer, self.runner, request)
+        self._run = TrainRun(self, self._viewer, self.runner, request, self.copies)
         self._run.progressed.connect(self._on_progressed)
         self._run.reported.connect(self._on_reported)
         self._run.warned.connect(self._on_warned)
         self._run.over.connect(self._on_over)
         self._run.start()
+        self.drafting.make_room(self._run.preview)
         self.fine_tune_button.setEnabled(False)
-        self.form.setEnabled(False)
+        # Strokes go on meanwhile, so classes can be chosen; what is learnt is decided.
+        self.form.setEnabled(self._is_live)
         self.stop_button.setEnabled(True)
+        self.cancel_button.setEnabled(True)
 
     def _on_stop(self) -> None:
         if self._run is not None:
             self.stop_button.setEnabled(False)
             self._run.stop()
+
+    def _on_cancel(self) -> None:
+        if self._run is not None:
+            self._run.cancel()
 
     def _on_progressed(self, share: float, words: str) -> None:
         self._show_bar(share)
@@ -199,6 +263,8 @@ class FineTunePanel(QWidget):
                 self.curves.add_step(step, loss)
             case train_events.Validated(step, metrics) if self.curves is not None:
                 self.curves.add_scores(step, metrics)
+            case train_events.PreviewReady():
+                self.drafting.show_key()
 
     def _open_curves(self) -> CurvesView:
         if self.curves is None:
@@ -223,26 +289,58 @@ class FineTunePanel(QWidget):
             colors = {each.name: each.color for each in self._request.classes}
             self.outcome.ask(outcome, NAME_OF_NEW if parent is None else parent.name, colors)
             self.fine_tune_button.setEnabled(False)
+            self.progress_label.setText(self._engine_words())
             # Its place is known when it is laid out.
             QTimer.singleShot(0, self.asked)
-        if not outcome.good:
+        else:
+            self._forget_run()
+        if not outcome.good and not self._is_live:
             show_error(outcome.words)
 
     def _on_kept(self, name: str) -> None:
+        request = self._request
         self._forget_run()
-        self.form.reload_models()
-        self._show_idle(f"Kept as {name}; choose it in Segment.")
+        self.form.choose_model(name)
+        if request is not None:
+            parent = "nothing" if request.parent is None else request.parent.name
+            if request.parent is not None:
+                self._remember(parent)
+            if self.form.model is not None and self.form.model.name == name:
+                self.form.note_learned(request.annotation, self.form.model, parent)
+        self._remember(name)
+        self.segment_button.setText(f"Segment with {name}")
+        self.segment_button.setVisible(True)
+        self._show_idle(f"Kept as {name}; Segment has chosen it.")
         self.kept.emit(name)
 
-    def _on_discarded(self) -> None:
+    def _on_reverted(self) -> None:
         self._forget_run()
-        self._show_idle("Discarded; your strokes are untouched.")
+        self._show_idle("Reverted; your strokes are untouched.")
+
+    def _on_returned(self, name: str) -> None:
+        self.form.choose_model(name)
+        self.segment_button.setText(f"Segment with {name}")
+        self.returned.emit(name)
+
+    def _on_segment(self) -> None:
+        if self.form.model is not None:
+            self.segment_wanted.emit(self.form.model.name)
+
+    def _remember(self, name: str) -> None:
+        if name not in self._session:
+            self._session.append(name)
+        self._show_history()
+
+    def _show_history(self) -> None:
+        models = [model for model in self.form.models if model.name in self._session]
+        self.history.show_models(models, self.form.model_combo.currentText())
 
     def _forget_run(self) -> None:
         run, self._last_run = self._last_run, None
         if run is not None:
             run.preview.remove()
             run.deleteLater()
+        self.drafting.take_back()
 
     def _complain(self, words: str) -> None:
         self.message.setPlainText(words)
@@ -252,13 +350,14 @@ class FineTunePanel(QWidget):
         self.fine_tune_button.setEnabled(not self.outcome.is_open)
         self.form.setEnabled(True)
         self.stop_button.setEnabled(False)
+        self.cancel_button.setEnabled(False)
         self.progress_bar.setRange(0, BAR_STEPS)
         self.progress_label.setText(self._engine_words())
         self.message.setPlainText(words)
 
     def _engine_words(self) -> str:
         if self.outcome.is_open:
-            return "Keep or discard the new model"
+            return "Keep the new model, or revert to the one before"
         return "The engine is ready" if self.runner.is_warm else "The engine is starting"
 
     def _on_engine_reported(self, _: EngineEvent) -> None:
