@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import importlib
 import logging
+import os
 import re
 import shlex
 import shutil
@@ -263,7 +264,6 @@ def _required(kind: str) -> int:
 def _cluster_options(kind: str, folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of the cluster: what dask's configuration says, and what must be."""
     import dask
-    from distributed import Security
 
     def configured(key: str, default: Any) -> Any:
         return dask.config.get(f"jobqueue.{kind}.{key}", None) or default
@@ -287,13 +287,29 @@ def _cluster_options(kind: str, folder: Path, settings: dict[str, Any]) -> dict[
         "name": "napari-unet",
         "processes": 1,
         "protocol": "tls://",
-        "security": Security.temporary(),  # type: ignore[no-untyped-call]  # typed in part
-        "shared_temp_directory": str(folder),
+        "security": _keys_in(folder),
         "scheduler_options": scheduler,
         "worker_extra_args": arguments,
         "job_script_prologue": [*configured("job-script-prologue", []), *_exports(settings)],
         "silence_logs": logging.CRITICAL,
     }
+
+
+def _keys_in(folder: Path) -> Any:
+    """Return new keys that lie in files of a folder, where jobs find them."""
+    import distributed
+
+    library: Any = distributed
+    made = library.Security.temporary().get_tls_config_for_role("worker")
+    files = {key: folder / f"{key}.pem" for key in ("ca_file", "cert", "key")}
+    for key, path in files.items():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as file:
+            file.write(made[key])
+    own = {"tls_ca_file": str(files["ca_file"])}
+    for role in ("client", "scheduler", "worker"):
+        own |= {f"tls_{role}_{key}": str(files[key]) for key in ("cert", "key")}
+    return library.Security(require_encryption=True, **own)
 
 
 def _exports(settings: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ import itertools
 import os
 import queue
 import time
+from asyncio import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -39,6 +40,9 @@ MAX_DEATHS = 3
 
 POLL_SECONDS = 0.1
 """How often it is looked whether the job was stopped."""
+
+ANSWER_SECONDS = 10.0
+"""How long a worker that has computed a block may take to say what became of it."""
 
 TEND_SECONDS = 1.0
 """How often it is looked whether there are workers."""
@@ -165,12 +169,15 @@ class HandOut:
     def _take_back(self, index: Shape, future: Future) -> Iterator[JobEvent]:
         self._begun.discard(index)
         if future.status == "finished":
-            yield from self._take(future.result())
-            return
+            outcome = _answer(future)
+            if outcome is not None:
+                yield from self._take(outcome)
+                return
         error = future.exception() if future.status == "error" else None
         if error is None:
-            # Its scheduler has lost it; nothing is known of it, so it is computed again.
+            # It was lost, or its worker died with the answer: it is computed again.
             self._crew.require_connection()
+            self._crew.client.cancel([future])
             self._again.append(index)
         elif _is_death(error):
             yield from self._bury(index, error.allowed_failures + 1)
@@ -211,6 +218,21 @@ class HandOut:
         box = self._order.grid.block(index, self._order.region).write
         where = f"block {box.start}..{box.stop}"
         yield Warned(f"a worker ended while it had {where}, which is computed {when}")
+
+
+def _answer(future: Future) -> BlockOutcome | None:
+    """Return what a worker says of a block; None if it has died since.
+
+    Its scheduler would compute it again, and the answer be waited for, while no one looks after the
+    workers.
+    """
+    from distributed.scheduler import KilledWorker
+
+    try:
+        answer: BlockOutcome = future.result(timeout=ANSWER_SECONDS)
+    except (OSError, CancelledError, KilledWorker):
+        return None
+    return answer
 
 
 def _system_error(number: int | None) -> OSError | None:
