@@ -27,6 +27,7 @@ the tables of docs/explanation/where-to-paint.md from LOG.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import tempfile
 from dataclasses import dataclass
@@ -242,17 +243,20 @@ def fine_tuned(folder: Path, data: Path, arm: str, seed: int) -> list[dict[str, 
     """Return the scores before and after strokes at ten places, by real fine-tunes."""
     raw, *masks = read(data, 2)
     truth = true_classes(tuple(masks))
-    image = folder / "raw.tif"
-    tifffile.imwrite(image, raw, metadata=None)
+    image, own = folder / "raw.tif", folder / str(seed)
     rng = np.random.default_rng([seed, 2])
     painted = np.zeros_like(truth)
     grid = PlaceGrid(Box((POOL.start, 0, 0), (POOL.stop, *truth.shape[1:])), DEFAULT_PLACE_EDGE)
     for number in rng.choice(len(grid), FIRST_OF_FINE_TUNE, replace=False):
         paint(painted, truth, grid.box(int(number)), None, [seed, 0])
-    found, slices = [], slice(SCORED.start, SCORED.stop)
-    first = stored(painted, folder / "first.zarr")
-    model = tune(image, first, seed)
-    found.append(scores(image, str(model), tuple(masks), slices))
+    slices = slice(SCORED.start, SCORED.stop)
+    first, model, known = (own / f"first.{end}" for end in ("zarr", "safetensors", "json"))
+    if not own.exists():
+        # The same for all arms.
+        own.mkdir()
+        tifffile.imwrite(image, raw, metadata=None)
+        tune(image, stored(painted, first), seed)
+        known.write_text(json.dumps(scores(image, str(model), tuple(masks), slices)))
     region = f"{POOL.start}:{POOL.stop},:,:"
     events = run(
         *("suggest", str(image), "--axes", "zyx", "--model", str(model), "--compare-with", MODEL),
@@ -264,9 +268,9 @@ def fine_tuned(folder: Path, data: Path, arm: str, seed: int) -> list[dict[str, 
         box = Box(tuple(place["box"]["start"]), tuple(place["box"]["stop"]))
         for k in range(STROKES_PER_PLACE):
             paint(painted, truth, box, None, [seed, 1 + k])
-    model = tune(image, stored(painted, folder / "second.zarr"), seed)
-    found.append(scores(image, str(model), tuple(masks), slices))
-    return found
+    better = tune(image, stored(painted, own / f"{arm}.zarr"), seed)
+    found = scores(image, str(better), tuple(masks), slices)
+    return [json.loads(known.read_text()), found]
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -281,19 +285,18 @@ def measure(options: argparse.Namespace) -> None:
     kinds = ["fine-tune"] if options.fine_tune else list(RULES)
     done = {(row["kind"], row["arm"], row["seed"]) for row in read_log(options.log)}
     data = None if options.fine_tune else open_data(options.data)
-    for seed in range(options.seeds):
-        for kind in kinds:
-            for arm in options.arms:
-                if (kind, arm, seed) in done:
-                    continue
-                if data is None:
-                    with tempfile.TemporaryDirectory() as folder:
-                        found = fine_tuned(Path(folder), options.data, arm, seed)
-                else:
-                    found = refit(data, kind, arm, seed)
-                with options.log.open("a", encoding="utf-8") as log:
-                    line = {"kind": kind, "arm": arm, "seed": seed, "rounds": found}
-                    log.write(json.dumps(line) + "\n")
+    order = itertools.product(range(options.seeds), kinds, options.arms)
+    with tempfile.TemporaryDirectory() as folder:
+        for seed, kind, arm in order:
+            if (kind, arm, seed) in done:
+                continue
+            if data is None:
+                found = fine_tuned(Path(folder), options.data, arm, seed)
+            else:
+                found = refit(data, kind, arm, seed)
+            with options.log.open("a", encoding="utf-8") as log:
+                line = {"kind": kind, "arm": arm, "seed": seed, "rounds": found}
+                log.write(json.dumps(line) + "\n")
 
 
 def table(rows: list[dict[str, Any]], kind: str, metric: str) -> None:
