@@ -74,6 +74,8 @@ class OutcomeBox(QWidget):
         row.addWidget(self.name, stretch=1)
         row.insertWidget(0, self.keep_button)
         row.addWidget(self.revert_button)
+        self.setTabOrder(self.keep_button, self.name)
+        self.setTabOrder(self.name, self.revert_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.verdict)
@@ -100,7 +102,8 @@ class OutcomeBox(QWidget):
     def keyPressEvent(self, event: QKeyEvent | None) -> None:
         """Keep the model by Enter."""
         enters = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-        if self.hasFocus() and event is not None and event.key() in enters:
+        mine = self.focusWidget() in (None, self)
+        if mine and event is not None and event.key() in enters:
             self._on_keep()
         else:
             super().keyPressEvent(event)
