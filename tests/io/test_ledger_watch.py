@@ -6,7 +6,6 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +14,8 @@ from napari_unet.io.ledger_watch import LedgerWatch
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 HOLD = """
 import sys

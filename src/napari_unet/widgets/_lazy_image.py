@@ -1,12 +1,13 @@
-"""An `ImageSource` as an array that napari can show: nothing is read until it is drawn."""
+"""Voxels read box by box as an array that napari can show: nothing is read until it is drawn."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from napari_unet.core.boxes import Box
+from napari_unet.core.job import DEFAULT_CHUNK_EDGE
 from napari_unet.errors import StorageError
 
 if TYPE_CHECKING:
@@ -14,9 +15,28 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_unet.core.arrays import ImageSource
+    from napari_unet.core.boxes import Shape
 
 Index = int | slice
+
+
+class VoxelSource(Protocol):
+    """What can be shown: an `ImageSource`, or a level of a label image that is being written."""
+
+    @property
+    def shape(self) -> Shape:
+        """Spatial shape (z, y, x)."""
+
+    @property
+    def spatial_axes(self) -> str:
+        """Its own axes: "zyx" or "yx"."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+
+    def read(self, box: Box) -> npt.NDArray[Any]:
+        """Return the voxels of a box, (c, z, y, x)."""
 
 
 class LazyImage:
@@ -27,13 +47,13 @@ class LazyImage:
 
     Parameters
     ----------
-    source : ImageSource
+    source : VoxelSource
         What to read from.
     box : Box or None
         Part (z, y, x) of it; None = all.
     """
 
-    def __init__(self, source: ImageSource, box: Box | None = None) -> None:
+    def __init__(self, source: VoxelSource, box: Box | None = None) -> None:
         self._source = source
         self._box = Box.of_shape(source.shape) if box is None else box
         self._own_axes = len(source.spatial_axes)
@@ -52,6 +72,11 @@ class LazyImage:
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
         return self._source.dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...]:
+        """Grid that napari widens the visible part to, so that small moves read nothing."""
+        return (1, DEFAULT_CHUNK_EDGE, DEFAULT_CHUNK_EDGE)[-self._own_axes :]
 
     @property
     def size(self) -> int:

@@ -7,6 +7,8 @@ tile reads a whole plane from disk and makes the window stutter.
 from __future__ import annotations
 
 import logging
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +36,7 @@ class PartialRefresh:
     Parameters
     ----------
     layer : Labels
-        Single scale, over data that can be read anew by slicing.
+        Over data that can be read anew by slicing, of one scale or several.
     """
 
     def __init__(self, layer: Labels) -> None:
@@ -42,7 +44,7 @@ class PartialRefresh:
         self._works = True
 
     def refresh(self, regions: Sequence[tuple[slice, ...]]) -> None:
-        """Show what the data now hold in `regions`, each one slice per axis of the data."""
+        """Show what the data now hold in `regions`, each one slice per axis of full resolution."""
         if self._works:
             try:
                 if self._patch(regions):
@@ -51,31 +53,118 @@ class PartialRefresh:
                 # A newer napari: from now on the slower, public way.
                 logger.info("partial refresh is off: %r", error)
                 self._works = False
+        self._forget_coarsest()
         self._layer.refresh(thumbnail=False, extent=False, highlight=False)
 
+    def refresh_all(self) -> None:
+        """Show what the data now hold everywhere, in the thumbnail too."""
+        self._forget_coarsest()
+        self._layer.refresh()
+
     def _patch(self, regions: Sequence[tuple[slice, ...]]) -> bool:
-        """Write the regions into the drawn plane; False where only a full refresh is right."""
+        """Write the regions into what is drawn; False where only a full refresh is right."""
         layer = self._layer
         if (
-            layer.multiscale
-            or layer.contour
+            layer.contour
             or not layer.loaded
             or layer._slice.empty
             or layer._slice_input.ndisplay != 2
         ):
             return False
-        order = list(layer._slice_input.displayed)
-        if order != sorted(order):
+        shown = _shown_tile(layer)
+        if shown is None:
             return False
-        point, image = layer._get_pt_not_disp(), layer._slice.image
         for region in regions:
-            if any(not region[d].start <= point[d] < region[d].stop for d in point):
+            cut = shown.cut(region)
+            if cut is None:
                 continue
-            index = tuple(region[d] if d in order else int(point[d]) for d in range(layer.ndim))
-            fresh = np.asarray(layer.data[index])
-            view = tuple(region[d] for d in order)
-            image.raw[view] = fresh
-            image.view[view] = layer.colormap._data_to_texture(fresh)
-            layer._accumulate_updated_slice(region)
+            index, there = cut
+            fresh = np.asarray(shown.data[index])
+            view = tuple(there[d] for d in shown.order)
+            layer._slice.image.raw[view] = fresh
+            layer._slice.image.view[view] = layer.colormap._data_to_texture(fresh)
+            layer._accumulate_updated_slice(there)
         layer._partial_labels_refresh()
+        self._forget_coarsest()
         return True
+
+    def _forget_coarsest(self) -> None:
+        """Have napari read the coarsest level again when it draws it the next time.
+
+        Of a plane it keeps that level as it was first, also when the layer is refreshed.
+        """
+        if not self._layer.multiscale:
+            return
+        try:
+            self._layer._reset_thumbnail_level_data()
+        except AttributeError:
+            # The public way; it begins again with the coarsest level.
+            self._layer.data = list(self._layer.data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """What is drawn of a layer: a part of one of its levels.
+
+    Parameters
+    ----------
+    data : array-like
+        The level.
+    order : tuple of int
+        The layer's axes that are displayed.
+    point : dict
+        Index of the plane on each other axis.
+    scale, offset, shape : dict
+        On the displayed axes: voxels of full resolution per voxel, where the part begins in its
+        level, and its length.
+    """
+
+    data: Any
+    order: tuple[int, ...]
+    point: dict[int, int]
+    scale: dict[int, float]
+    offset: dict[int, int]
+    shape: dict[int, int]
+
+    def cut(self, region: tuple[slice, ...]) -> tuple[tuple[Any, ...], tuple[slice, ...]] | None:
+        """Return where a region of full resolution lies in the level, and where in what is drawn.
+
+        None: it is not drawn.
+        """
+        if any(not region[d].start <= p < region[d].stop for d, p in self.point.items()):
+            return None
+        index: list[Any] = [self.point.get(d, 0) for d in range(len(region))]
+        there = [slice(0, 1)] * len(region)
+        for d in self.order:
+            # A voxel of a coarser level may hold a part of the region only.
+            first = math.floor(region[d].start / self.scale[d])
+            last = math.ceil(region[d].stop / self.scale[d]) + (self.scale[d] != 1)
+            first = max(first - (self.scale[d] != 1), self.offset[d])
+            last = min(last, self.offset[d] + self.shape[d])
+            if first >= last:
+                return None
+            index[d] = slice(first, last)
+            there[d] = slice(first - self.offset[d], last - self.offset[d])
+        return tuple(index), tuple(there)
+
+
+def _shown_tile(layer: Labels) -> _Tile | None:
+    """Return what is drawn of a layer; None where it is turned or of a level that is not known."""
+    order = tuple(layer._slice_input.displayed)
+    if list(order) != sorted(order):
+        return None
+    image, point = layer._slice.image.raw, layer._get_pt_not_disp()
+    shape = dict(zip(order, image.shape, strict=True))
+    ones, zeros = dict.fromkeys(order, 1.0), dict.fromkeys(order, 0)
+    if not layer.multiscale:
+        return _Tile(layer.data, order, dict(point), ones, zeros, shape)
+    # Of what is drawn, not of what napari will draw next.
+    drawn = layer._slice.tile_to_data
+    for factors, data in zip(layer.downsample_factors, layer.data, strict=True):
+        if all(abs(factors[d] - drawn.scale[d]) < 1e-6 for d in order):
+            if any(factors[d] != 1 for d in point):
+                return None
+            scale = {d: float(drawn.scale[d]) for d in order}
+            offset = {d: round(float(drawn.translate[d] / drawn.scale[d])) for d in order}
+            return _Tile(data, order, dict(point), scale, offset, shape)
+    return None

@@ -1,28 +1,101 @@
-"""The Labels layer over the array that the engine is writing, kept fresh as tiles finish."""
+"""The Labels layer over the array that the engine is writing, kept fresh as tiles finish.
+
+Planes longer than `MAX_PLANE_EDGE` are shown as a pyramid whose coarser levels fill as the blocks
+are done (`GrowingLevels`); others as the one array that is written.
+"""
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QCoreApplication, QObject, QTimer
 
 from napari_unet.widgets._layers import class_options, labels_metadata, labels_options
 from napari_unet.widgets._napari_private import PartialRefresh
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari.layers import Image, Labels
 
     from napari_unet.core.boxes import Box
     from napari_unet.core.events import AlreadyDone, JobStarted
     from napari_unet.core.job import SegmentJob
+    from napari_unet.widgets._levels import GrowingLevels
 
 REFRESH_MS = 100
 """At most ten refreshes a second keep the window smooth whatever the tiles' size."""
 
-MAX_PLANE_EDGE = 16384
-"""Longer planes exceed common textures; napari would show them downsampled."""
+MAX_PLANE_EDGE = 8192
+"""A plane with a longer edge is no single texture on every computer, and slow on all of them."""
+
+
+class LayerRefresher(QObject):
+    """Redraws the parts of a Labels layer that have changed, some times a second.
+
+    Parameters
+    ----------
+    parent : QObject
+        Owner.
+    layers : napari.components.LayerList
+        Nothing is done once the layer is not among these any more.
+    layer : Labels
+        What to redraw.
+    levels : GrowingLevels or None
+        What it shows, if that is a pyramid: pieces of it are made in a thread, and drawn when they
+        are there.
+    """
+
+    def __init__(
+        self, parent: QObject | None, layers: Any, layer: Labels, levels: GrowingLevels | None
+    ) -> None:
+        super().__init__(parent)
+        self._layers = weakref.ref(layers)
+        self._layer, self._levels = layer, levels
+        self._partial = PartialRefresh(layer)
+        self._waiting: list[Box] = []
+        self._timer = QTimer(self)
+        self._timer.setInterval(REFRESH_MS)
+        self._timer.timeout.connect(self._flush)
+        if levels is not None:
+            self._timer.start()
+
+    def show(self, box: Box) -> None:
+        """Show a written box (z, y, x), within a tenth of a second."""
+        if self._levels is not None:
+            self._levels.changed(box)
+        if self.is_needed:
+            self._waiting.append(box)
+            if not self._timer.isActive():
+                self._timer.start()
+
+    def show_all(self) -> None:
+        """Show everything that is written; the coarser levels as stored, if they are complete."""
+        self._waiting.clear()
+        if self._levels is not None:
+            self._levels.look_whether_complete()
+        if self.is_needed:
+            # Also brings the thumbnail up to date, which partial refreshes leave alone.
+            self._partial.refresh_all()
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the viewer still has the layer."""
+        layers = self._layers()
+        return layers is not None and self._layer in layers
+
+    def _flush(self) -> None:
+        if not self.is_needed:
+            self._timer.stop()
+            self.deleteLater()
+            return
+        boxes, self._waiting = self._waiting, []
+        if self._levels is None:
+            self._timer.stop()
+        else:
+            boxes += self._levels.take_filled()
+        if boxes:
+            ndim = int(self._layer.ndim)
+            self._partial.refresh([box.slices[-ndim:] for box in boxes])
 
 
 class ResultLayer(QObject):
@@ -34,7 +107,7 @@ class ResultLayer(QObject):
     Parameters
     ----------
     parent : QObject
-        Owner; when it is gone, the layer stays, but is refreshed no more.
+        Owner; when it is gone, the layer stays, but new tiles are shown no more.
     viewer : napari.Viewer
         Gets the layer.
     """
@@ -43,12 +116,7 @@ class ResultLayer(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._layer: Labels | None = None
-        self._partial: PartialRefresh | None = None
-        self._waiting: list[tuple[slice, ...]] = []
-        self._timer = QTimer(self)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(REFRESH_MS)
-        self._timer.timeout.connect(self._flush)
+        self._refresher: LayerRefresher | None = None
 
     @property
     def layer(self) -> Labels | None:
@@ -61,51 +129,76 @@ class ResultLayer(QObject):
         Returns
         -------
         bool
-            False if its planes are too large to be shown as one; no layer is added then.
-        """
-        # Imported on demand: the panel opens a third of a second sooner.
-        import zarr
+            Whether it was added; always, but older callers ask.
 
-        array = zarr.open_array(event.labels, mode="r")
-        if max(array.shape[-2:]) > MAX_PLANE_EDGE:
-            return False
+        Raises
+        ------
+        InputError
+            If the output is damaged.
+        """
+        data, levels, ndim = open_labels(event.labels)
         self._layer = self._viewer.add_labels(
-            array,
+            data,
             name=f"{image.name}: {event.name}",
             metadata=labels_metadata(job, event.output, event.name, event.labels),
-            multiscale=False,
-            **labels_options(image, array.ndim),
+            multiscale=levels is not None,
+            **labels_options(image, ndim),
             **class_options(event.classes),
         )
         # The engine is the array's one writer; painting gets a layer of its own.
         self._layer.editable = False
-        self._partial = PartialRefresh(self._layer)
+        self._refresher = LayerRefresher(
+            # Who looks elsewhere after the job's end asks for other pieces: with levels it lives
+            # as long as the layer.
+            self if levels is None else QCoreApplication.instance(),
+            self._viewer.layers,
+            self._layer,
+            levels,
+        )
         return True
 
     def show(self, box: Box) -> None:
         """Show a written box (z, y, x), within a tenth of a second."""
-        if self._is_there():
-            self._waiting.append(box.slices[-self._layer_ndim() :])
-            if not self._timer.isActive():
-                self._timer.start()
+        if self._refresher is not None:
+            self._refresher.show(box)
 
     def close(self) -> None:
         """Show everything that is written, and follow no more."""
-        self._timer.stop()
-        self._waiting.clear()
-        if self._layer is not None and self._is_there():
-            # Also brings the thumbnail up to date, which partial refreshes leave alone.
-            self._layer.refresh()
-        self._partial = None
+        if self._refresher is not None:
+            self._refresher.show_all()
+        self._refresher = None
 
-    def _flush(self) -> None:
-        regions: Sequence[tuple[slice, ...]] = self._waiting
-        self._waiting = []
-        if self._partial is not None and self._is_there():
-            self._partial.refresh(regions)
 
-    def _layer_ndim(self) -> int:
-        return 0 if self._layer is None else int(self._layer.ndim)
+def open_labels(labels: str) -> tuple[Any, GrowingLevels | None, int]:
+    """Return what a layer shows of a label image that is being written, and how many axes it has.
 
-    def _is_there(self) -> bool:
-        return self._layer is not None and self._layer in self._viewer.layers
+    Parameters
+    ----------
+    labels : str
+        Path of its array of full resolution.
+
+    Returns
+    -------
+    data : zarr.Array or list of LazyImage
+        The array, or all levels where its planes are large.
+    levels : GrowingLevels or None
+        The levels, in the latter case.
+    ndim : int
+        Number of axes, 2 or 3.
+
+    Raises
+    ------
+    InputError
+        If the label image is damaged.
+    """
+    # Imported on demand: the panel opens a third of a second sooner.
+    import zarr
+
+    from napari_unet.widgets._levels import open_levels
+
+    array = zarr.open_array(labels, mode="r")
+    if max(array.shape[-2:]) > MAX_PLANE_EDGE:
+        levels = open_levels(labels)
+        if len(levels.shapes) > 1:
+            return levels.views(), levels, array.ndim
+    return array, None, array.ndim
