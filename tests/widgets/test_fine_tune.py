@@ -200,8 +200,11 @@ def test_curves_scores_keep(
     panel.curves.draw()
     loss, scores = panel.curves.figure.axes
     np.testing.assert_array_equal(loss.lines[0].get_xdata(), [1, 2, 3, 4, 5, 6])
-    assert [line.get_label() for line in scores.lines] == ["membrane"]
-    assert scores.lines[0].get_color() == "#e8a33d"
+    # F1, and IoU dotted, in the color of the class; one name for both.
+    assert [line.get_label() for line in scores.lines] == ["membrane", "_"]
+    assert {line.get_color() for line in scores.lines} == {"#e8a33d"}
+    (legend,) = panel.curves.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["loss, held out", "membrane"]
     arrow = "\N{RIGHTWARDS ARROW}"
     assert panel.outcome.verdict.text() == (
         f"Better: mean F1 0.71 {arrow} 0.82 on 12 judging blocks; 95 % interval of the difference "

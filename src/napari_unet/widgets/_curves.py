@@ -17,13 +17,19 @@ if TYPE_CHECKING:
 REDRAW_MS = 500
 """Twice a second: a drawing takes some 50 ms of the GUI's thread."""
 
-HEIGHT = 190
+HEIGHT = 210
 """Pixels."""
 
 MAX_POINTS = 1000
 """More steps than this are averaged in groups; the panel has no more pixels."""
 
 FONT_SIZE = 7
+
+LEGEND_ROW = 56
+"""Characters of the legend that fit into a row of a dock 300 pixels wide."""
+
+LEGEND_MARK = 6
+"""What the line before a name takes, in characters."""
 
 
 class CurvesView(QWidget):
@@ -106,11 +112,27 @@ class CurvesView(QWidget):
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             for spine in axes.spines.values():
                 spine.set_color(theme.secondary.as_hex())
-            if axes.get_legend_handles_labels()[0]:
-                axes.legend(
-                    fontsize=FONT_SIZE, labelcolor=ink, frameon=False, loc="best", handlelength=1
-                )
+        self._draw_legend(ink)
         self.canvas.draw_idle()
+
+    def _draw_legend(self, ink: str) -> None:
+        """Name all lines below both axes, where they hide none, a few to a row."""
+        lines = {str(x.get_label()): x for axes in self.figure.axes for x in axes.lines}
+        named = {label: line for label, line in lines.items() if not label.startswith("_")}
+        if named:
+            longest = max(map(len, named)) + LEGEND_MARK
+            self.figure.legend(
+                named.values(),
+                named.keys(),
+                loc="outside lower center",
+                ncols=max(min(LEGEND_ROW // longest, len(named)), 1),
+                fontsize=FONT_SIZE,
+                labelcolor=ink,
+                frameon=False,
+                handlelength=1.5,
+                columnspacing=1,
+                borderpad=0,
+            )
 
     def _draw_loss(self, axes: Any, ink: str) -> None:
         axes.set_title("loss", color=ink, fontsize=FONT_SIZE + 1)
@@ -118,16 +140,20 @@ class CurvesView(QWidget):
         whole = len(self.losses) // group * group
         means = [sum(self.losses[i : i + group]) / group for i in range(0, whole, group)]
         axes.plot(self.steps[group - 1 : whole : group], means, color=ink, linewidth=0.8)
-        self._plot(axes, "loss", "held out", {"color": "#e69f00", "linestyle": "--"})
+        # No color: those are of classes.
+        self._plot(axes, "loss", "loss, held out", {"color": ink, "linestyle": "--"})
 
     def _draw_scores(self, axes: Any, ink: str) -> None:
-        axes.set_title("F1 on held-out strokes", color=ink, fontsize=FONT_SIZE + 1)
+        axes.set_title("F1, IoU dotted", color=ink, fontsize=FONT_SIZE + 1)
         axes.set_ylim(0, 1.02)
         for name, color in self._colors.items():
             self._plot(axes, f"f1/{name}", name, {"color": color})
+            style = {"color": color, "linestyle": ":", "marker": ""}
+            self._plot(axes, f"iou/{name}", "_", style)
 
     def _plot(self, axes: Any, metric: str, label: str, style: dict[str, Any]) -> None:
         points = self.scores.get(metric, [])
         if points:
             steps, values = zip(*points, strict=True)
-            axes.plot(steps, values, marker="o", markersize=3, linewidth=1, label=label, **style)
+            usual = {"marker": "o", "markersize": 3, "linewidth": 1}
+            axes.plot(steps, values, label=label, **usual | style)

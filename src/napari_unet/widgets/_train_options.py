@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Signal
@@ -133,6 +134,7 @@ class TrainOptionsBox(QWidget):
             "row found nothing better"
         )
         self.plateau.setChecked(True)
+        self.more.toggleButton().setToolTip("What is rarely changed")
         self.device_combo.setAccessibleName("Device")
         self.device_combo.setCurrentText(preferred().device)
 
@@ -160,6 +162,8 @@ class TrainOptionsBox(QWidget):
         layout.addLayout(row)
         layout.addWidget(self.live)
         layout.addWidget(self.more)
+        for before, after in pairwise(self.in_tab_order):
+            self.setTabOrder(before, after)
 
     def options(self) -> TrainOptions:
         """Return what is chosen."""
