@@ -19,6 +19,7 @@ from napari_unet.widgets._one_shot import OneShotEnd
 from napari_unet.widgets._place_view import FRAME_WIDTH, PlaceView
 from napari_unet.widgets._places import PlacesBox, PlacesInput
 from napari_unet.widgets._view import visible_part
+from napari_unet.widgets.dock import MINIMUM_WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -142,6 +143,15 @@ def test_what_is_given_goes_into_the_command(
     words = " ".join(fake.made[0].arguments)
     for part in (f"--annotation {strokes}", "--compare-with old-model", "--scope slice --slice 1"):
         assert part in words
+
+
+def test_it_fits_into_a_narrow_dock(make_box: Any, fake: Any, user: Any, stored_stack: Any) -> None:
+    box = make_box(show=True)
+    viewer_of(box).add_image(stored_stack)
+    user.click(box.button)
+    fake.made[0].finish(place(1, FIRST, "fairly sure (94 %), the models differ on 11 %"))
+    # With the page's frame and the scroll bar.
+    assert box.minimumSizeHint().width() <= MINIMUM_WIDTH - 20
 
 
 def test_a_second_click_stops_the_search(

@@ -36,8 +36,8 @@ VISIBLE_ROWS = 5
 
 SEARCH, STOP = "Paint here next", "Stop searching"
 
-CANCELLED_EXIT_CODE, NOTHING_FOUND_EXIT_CODE = 130, 3
-"""Of the command line."""
+CANCELLED_EXIT_CODE = 130
+"""The command line's exit code for a search that was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +112,7 @@ class PlacesBox(QWidget):
         self.list.setToolTip("Click a place to go there")
         self.list.setFixedHeight(self.fontMetrics().lineSpacing() * (VISIBLE_ROWS + 1))
         self.list.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.list.setWordWrap(True)
         self.list.hide()
         self.status.setWordWrap(True)
         self.status.setTextFormat(Qt.TextFormat.PlainText)
@@ -219,7 +220,7 @@ class PlacesBox(QWidget):
     def _on_ended(self, end: OneShotEnd) -> None:
         self._search = None
         self.button.setText(SEARCH)
-        if end.code == 0 or end.code == CANCELLED_EXIT_CODE:
+        if end.code in (0, CANCELLED_EXIT_CODE):
             return
         self._complain(self._complaint or f"The search ended: {end.reason}")
 
