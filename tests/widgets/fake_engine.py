@@ -97,7 +97,13 @@ def segment(job: Any) -> int:
         if MODE in ("slow", "deaf"):
             time.sleep(0.08)
         while not commands.empty():
-            if commands.get() == "stop" and MODE != "deaf":
+            command = commands.get()
+            if command == "pause":
+                say(events.Paused(True))
+                while command not in ("resume", "stop"):
+                    command = commands.get()
+                say(events.Paused(False))
+            if command == "stop" and MODE != "deaf":
                 say(events.Cancelled(job.output, number - 1, len(boxes)))
                 return 130
         image = source.read(box)[0]

@@ -8,10 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Labels
+
 from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.io.label_output import list_labels
 from napari_unet.io.selection import Selection
-from napari_unet.widgets._layers import labels_metadata, labels_options
+from napari_unet.widgets._layers import METADATA_KEY, labels_metadata, labels_options
 from napari_unet.widgets._request import ResultKind
 from napari_unet.widgets.reader import lazy_levels, objects_layer
 
@@ -50,6 +52,28 @@ def extra_layers(image: Image, job: SegmentJob, event: Finished | AlreadyDone) -
         return [_on_image(image, s) for s in own if s.state == "complete"]
     (classes,) = (s for s in stored if s.name == event.name)
     return probability_layers(image, job, classes)
+
+
+def remove_shown(viewer: Any, labels: str, name: str | None = None) -> None:
+    """Remove layers of a result that is about to be shown again.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Has them, or not.
+    labels : str
+        Path of the result's array.
+    name : str or None
+        What the layer is called; None = only the layers of the array itself, whatever they are
+        called.
+    """
+    for layer in list(viewer.layers):
+        ours = layer.metadata.get(METADATA_KEY)
+        if not isinstance(ours, dict) or ours.get("labels") != labels:
+            continue
+        is_labels = isinstance(layer, Labels)
+        if is_labels if name is None else layer.name == name:
+            viewer.layers.remove(layer)
 
 
 def _on_image(image: Image, objects: StoredLabels) -> LayerData:

@@ -119,6 +119,7 @@ class SegmentForm(QWidget):
             "Edge of the part that is computed at once. Smaller ones take less memory and more "
             "time; the result is the same. 0 = automatic"
         )
+        self.tile_spin.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         # A wheel over the panel is meant for scrolling.
         self.tile_spin.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.anew_box = QCheckBox("Start anew")

@@ -13,6 +13,9 @@ from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+PROGRAM = ("-m", "napari_unet")
+"""What follows the interpreter: the command line itself."""
+
 KEPT_LINES = 30
 """Lines of the log kept for error messages."""
 
@@ -80,7 +83,7 @@ class OneShot(QObject):
         self._process.readyReadStandardError.connect(self._read_log)
         self._process.errorOccurred.connect(self._on_error)
         self._process.finished.connect(self._on_finished)
-        self._process.start(sys.executable, ["-m", "napari_unet", *arguments])
+        self._process.start(sys.executable, [*PROGRAM, *arguments])
         if first_line is None:
             self._process.closeWriteChannel()
         else:

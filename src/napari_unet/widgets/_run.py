@@ -11,9 +11,10 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet.core import events, objects_events
 from napari_unet.errors import UNetError
 from napari_unet.widgets._background import BackgroundJob
-from napari_unet.widgets._extra_layers import extra_layers
+from napari_unet.widgets._extra_layers import extra_layers, remove_shown
 from napari_unet.widgets._follow_view import ViewFollower
 from napari_unet.widgets._layers import (
+    METADATA_KEY,
     LayerInput,
     find_input,
     local_path,
@@ -259,6 +260,7 @@ class SegmentRun(QObject):
         self._show_result(event)
 
     def _show_result(self, event: events.JobStarted | events.AlreadyDone) -> None:
+        remove_shown(self._viewer, event.labels)
         if self._job is not None and not self._result.open(self._request.layer, self._job, event):
             self.warned.emit(
                 f"The planes are longer than {MAX_PLANE_EDGE} pixels, too large to be shown as "
@@ -284,10 +286,16 @@ class SegmentRun(QObject):
         if self._job is None or not isinstance(done, events.Finished | events.AlreadyDone):
             return
         try:
-            for data, options, kind in extra_layers(self._request.layer, self._job, done):
-                getattr(self._viewer, f"add_{kind}")(data, **options)
+            layers = extra_layers(self._request.layer, self._job, done)
         except UNetError as error:
             self.warned.emit(str(error))
+            return
+        for data, options, kind in layers:
+            remove_shown(self._viewer, options["metadata"][METADATA_KEY]["labels"], options["name"])
+            getattr(self._viewer, f"add_{kind}")(data, **options)
+        if layers and self._result.layer is not None:
+            # They are what was wanted, and lie over the classes.
+            self._result.layer.visible = False
 
     def _outcome(self, end: EngineEnd) -> tuple[bool, str]:
         match self._final:
@@ -322,7 +330,7 @@ class SegmentRun(QObject):
     def _way_on(self) -> str:
         """Say how to go on, where that is possible: not with an image that was in memory only."""
         temporary = self._request.place is OutputPlace.TEMPORARY
-        return "" if temporary or self._spool_folder else " Segment goes on from there."
+        return "" if temporary or self._spool_folder else " Segment computes the rest."
 
     def _fate(self) -> str:
         temporary = self._request.place is OutputPlace.TEMPORARY

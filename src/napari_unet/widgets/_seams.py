@@ -106,10 +106,10 @@ class SeamBox(QWidget):
 def seam_words(report: Mapping[str, Any]) -> str:
     """Return in a sentence or two what ``napari-unet seams --json`` prints."""
     largest = f"{report['largest_difference']:.1g}"
+    others = f"{report['differing_pixels']:,} pixels get" if report["differing_pixels"] else ""
     where = (
         f"{report['tiles']} tiles against one pass, {report['pixels']:,} pixels: the largest "
-        f"difference of a probability is {largest}, {report['differing_pixels']:,} pixels get "
-        "another class."
+        f"difference of a probability is {largest}, {others or 'no pixel gets'} another class."
     )
     if report["holds"]:
         return f"No seams. {where}"

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QPlainTextEdit,
     QProgressBar,
     QPushButton,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from napari.layers import Image
+    from qtpy.QtGui import QResizeEvent
 
     from napari_unet.core.job import SegmentJob
     from napari_unet.widgets._events import EngineEvent
@@ -96,6 +98,8 @@ class SegmentPanel(QWidget):
         self.progress_bar.setRange(0, BAR_STEPS)
         self.progress_label.setWordWrap(True)
         self.output_label.setTextFormat(Qt.TextFormat.PlainText)
+        # It is cut to the width that there is, and asks for none.
+        self.output_label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.segment_button.setToolTip(
             "Segment the chosen region of the image, or go on where it was stopped"
         )
@@ -315,11 +319,19 @@ class SegmentPanel(QWidget):
             except UNetError:
                 path = None
             words = "" if path is None else str(path)
-        width = max(self.width() - 30, 260)
-        elided = self.fontMetrics().elidedText(words, Qt.TextElideMode.ElideMiddle, width)
-        self.output_label.setText(elided)
         self.output_label.setToolTip(words)
         self.output_label.setVisible(bool(words))
+        self._cut_output()
+
+    def _cut_output(self) -> None:
+        words, width = self.output_label.toolTip(), self.form.width()
+        elided = self.fontMetrics().elidedText(words, Qt.TextElideMode.ElideMiddle, width)
+        self.output_label.setText(elided)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Show as much of the output's path as there is room for."""
+        super().resizeEvent(event)
+        self._cut_output()
 
     def _planned_job(self) -> tuple[SegmentJob, str] | None:
         """Return what the estimate is to be of, with the hash of the model; None = no layer."""
