@@ -1,4 +1,4 @@
-"""What napari draws of a result is what is stored, at every level, while it is written and later."""
+"""What napari draws of a result is what is stored, at every level, while it is written."""
 
 from __future__ import annotations
 
