@@ -99,6 +99,8 @@ class AskBox(QFrame):
         buttons.addWidget(self.ok_button)
         buttons.addWidget(self.cancel_button)
         layout = QVBoxLayout(self)
+        # Narrow: the dock is.
+        layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.words)
         layout.addLayout(form)
         layout.addLayout(buttons)

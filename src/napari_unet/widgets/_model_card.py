@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SQUARE = "\N{BLACK SQUARE}"
 """In a class's color, before its name."""
 
+TECHNICAL = frozenset({"file", "sha256", "network", "recipe", "with"})
+"""Lines that come last: most people never need them."""
+
 
 def card_html(entry: ModelEntry, inventory: ModelInventory) -> str:
     """Return a model's card as rich text; its file's words are shown, never interpreted.
@@ -27,11 +30,16 @@ def card_html(entry: ModelEntry, inventory: ModelInventory) -> str:
         The models among which its ancestors are looked for.
     """
     lines = [f"<b>{escape(entry.name)}</b> ({entry.origin})", escape(entry.header.description)]
-    shown = ((title, escape(text)) for title, text in card_lines(entry, inventory) if text)
-    for title, text in shown:
-        words = " &nbsp; ".join(_class_words(entry)) if title == "classes" else text
+    technical: list[str] = []
+    place = lines
+    for title, text in card_lines(entry, inventory):
         # A line without a title goes on with the one before, as scores do.
-        lines.append(f"<b>{title}</b> {words}" if title else f"&nbsp; {words}")
+        if title:
+            place = technical if title in TECHNICAL else lines
+        words = " &nbsp; ".join(_class_words(entry)) if title == "classes" else escape(text)
+        if text:
+            place.append(f"<b>{title}</b> {words}" if title else f"&nbsp; {words}")
+    lines += technical
     return "<br>".join(line for line in lines if line)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QFrame,
     QMainWindow,
@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.widgets._napari_private import unwrapped
+from napari_unet.widgets._soon import soon
 from napari_unet.widgets.segment import SegmentPanel
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class SegmentDock(QWidget):
         """Notice being docked and undocked: the dock's x sends no close event to its content."""
         if event is not None and event.type() == QEvent.Type.ParentChange:
             # The move is still under way; questions have to wait for its end.
-            QTimer.singleShot(0, self._on_moved)
+            soon(self, self._on_moved)
         return bool(super().event(event))
 
     def _on_moved(self) -> None:
@@ -183,7 +184,7 @@ class SegmentDock(QWidget):
             return False
         if self._may_close():
             # napari may ask a question of its own, and stay open.
-            QTimer.singleShot(0, self._reopen_if_kept)
+            soon(self, self._reopen_if_kept)
             return False
         event.ignore()
         return True
