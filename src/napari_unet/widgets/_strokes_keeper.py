@@ -129,12 +129,13 @@ class StrokesKeeper(QObject):
         layer, self._layer = self._layer, None
         if layer is None:
             return
-        self._timer.stop()
         try:
             self.flush()
         except UNetError as error:
             logger.error("strokes are lost: %s", error)
             show_error(f"The last strokes on {layer.name!r} are lost: {error}")
+        # Only now: a disk that refuses has just set it again.
+        self._timer.stop()
         self._disconnect(layer)
         self._executor.shutdown(wait=True)
         self._strokes.close()

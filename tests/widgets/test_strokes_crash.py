@@ -1,0 +1,70 @@
+"""A napari that is killed while somebody paints loses the last moments at most."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from napari_unet.app.annotations import STROKES_FOLDER
+from napari_unet.widgets._annotation_layer import find_strokes, open_strokes, stored_classes
+
+if TYPE_CHECKING:
+    import pytest
+
+CHILD = Path(__file__).parent / "paint_until_killed.py"
+
+EDITS = 12
+"""In the middle of the last stroke the child is killed."""
+
+LAST_MOMENTS_S = 2.0
+"""What was painted longer before must be there, on a busy machine, too."""
+
+
+def test_after_kill_9_the_strokes_are_back(
+    tmp_path: Path, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STROKES_FOLDER, str(tmp_path / "strokes"))
+    values = zarr.create_array(
+        tmp_path / "em.zarr", shape=(3, 400, 500), dtype="uint8", chunks=(1, 256, 256)
+    )
+    snapshots = tmp_path / "snapshots"
+    snapshots.mkdir()
+    command = [sys.executable, str(CHILD), str(tmp_path / "em.zarr"), str(snapshots), str(EDITS)]
+    said: list[float] = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            for line in child.stdout:
+                assert int(line) == len(said)
+                said.append(time.monotonic())
+                if len(said) == EDITS:
+                    break
+            assert len(said) == EDITS
+        finally:
+            child.kill()
+            killed = time.monotonic()
+    edits = [np.load(snapshots / f"{number}.npy") for number in range(EDITS)]
+    old = max(number for number, when in enumerate(said) if when < killed - LAST_MOMENTS_S)
+    viewer = make_napari_viewer()
+    image = viewer.add_image(zarr.open_array(values.store.root, mode="r"), name="em")
+    (found,) = find_strokes(image)
+    layer = open_strokes(viewer, image, found)
+    back = layer.data.copy()
+    assert edits[old].any()
+    # What was the same ever since is exactly that; the rest is as it was at some moment.
+    recent = np.stack(edits[old:])
+    is_settled = (recent == recent[0]).all(axis=0)
+    np.testing.assert_array_equal(back[is_settled], edits[-1][is_settled])
+    assert (back == recent).any(axis=0).all()
+    classes = stored_classes(layer)
+    assert classes is not None
+    assert [each.name for each in classes] == ["cell", "membrane"]
+    # And the work goes on.
+    layer.paint((1, 200, 250), 2)
+    assert layer.data[1, 200, 250] == 2
