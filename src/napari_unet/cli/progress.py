@@ -247,6 +247,27 @@ class BarReporter:
 def describe(event: AnyEvent) -> str | None:
     """Return an event in a sentence, or None when it is not worth one."""
     match event:
+        case ExportProgress() | ExportFinished() | ExportCancelled():
+            return describe_export(event)
+        case ObjectsStarted() | ObjectsProgress() | ObjectsFound() | ObjectsCancelled():
+            return describe_objects(event)
+        case (
+            SuggestStarted()
+            | PlaceFound()
+            | SuggestProgress()
+            | PlacesRanked()
+            | SuggestCancelled()
+        ):
+            return describe_suggest(event)
+        case VerifyProgress() | BlockDamaged() | Verified() | Repaired() | VerifyCancelled():
+            return describe_verify(event)
+        case _:
+            return _describe_common(event)
+
+
+def _describe_common(event: JobEvent | TrainEvent) -> str | None:
+    """Return an event that several commands have, or one of a training."""
+    match event:
         case JobStarted():
             height, width = event.tile_shape[-2:]
             return (
@@ -278,20 +299,6 @@ def describe(event: AnyEvent) -> str | None:
             return f"warning: {message}"
         case Failed():
             return f"error: {event.message}"
-        case ExportProgress() | ExportFinished() | ExportCancelled():
-            return describe_export(event)
-        case ObjectsStarted() | ObjectsProgress() | ObjectsFound() | ObjectsCancelled():
-            return describe_objects(event)
-        case (
-            SuggestStarted()
-            | PlaceFound()
-            | SuggestProgress()
-            | PlacesRanked()
-            | SuggestCancelled()
-        ):
-            return describe_suggest(event)
-        case VerifyProgress() | BlockDamaged() | Verified() | Repaired() | VerifyCancelled():
-            return describe_verify(event)
         case _:
             return describe_training(event)
 
