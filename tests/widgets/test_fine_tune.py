@@ -154,6 +154,7 @@ def test_classes_are_added_renamed_colored_and_removed(
     user.click(form.classes.remove_button)
     np.testing.assert_array_equal(labels.data, np.array([0, 1, 0, 2])[before])
     assert list(labels.features["class"]) == ["cell", "mitochondrion"]
+    assert labels.selected_label == form.classes.label == 2
     assert form.hint.text().endswith("fake forgets: membrane.")
     # What could be undone was painted with other numbers.
     labels.undo()

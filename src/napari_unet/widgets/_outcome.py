@@ -74,13 +74,13 @@ class OutcomeBox(QWidget):
         row.addWidget(self.name, stretch=1)
         row.insertWidget(0, self.keep_button)
         row.addWidget(self.revert_button)
-        self.setTabOrder(self.keep_button, self.name)
-        self.setTabOrder(self.name, self.revert_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.verdict)
         layout.addWidget(self.scores)
         layout.addLayout(row)
+        self.setTabOrder(self.keep_button, self.name)
+        self.setTabOrder(self.name, self.revert_button)
 
     @property
     def is_open(self) -> bool:

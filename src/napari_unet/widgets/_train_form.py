@@ -289,6 +289,8 @@ class FineTuneForm(QWidget):
     def _on_class_removed(self, label: int) -> None:
         if self.annotation is not None:
             remove_label(self.annotation, label)
+            # The row that is chosen now is what the brush paints.
+            self.annotation.selected_label = self.classes.label
         self._on_classes_changed()
 
     def _on_class_chosen(self, label: int) -> None:
