@@ -9,6 +9,7 @@ import typer
 
 from napari_unet.cli.demo import demo
 from napari_unet.cli.doctor import doctor
+from napari_unet.cli.draft import draft
 from napari_unet.cli.evaluate import EvaluateCommand, evaluate
 from napari_unet.cli.export import export
 from napari_unet.cli.finish import finish
@@ -37,6 +38,7 @@ app.command(epilog=EPILOG)(finish)
 app.command(epilog=EPILOG)(plan)
 app.command(epilog=EPILOG)(seams)
 app.command(epilog=EPILOG)(train)
+app.command(epilog=EPILOG)(draft)
 app.command(epilog=EPILOG)(suggest)
 app.command(epilog=EPILOG)(objects)
 app.command(epilog=EPILOG)(export)

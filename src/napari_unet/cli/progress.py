@@ -7,11 +7,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from napari_unet.cli.describe_draft import describe_draft
 from napari_unet.cli.describe_export import describe_export
 from napari_unet.cli.describe_objects import describe_objects
 from napari_unet.cli.describe_suggest import describe_suggest
 from napari_unet.cli.describe_training import describe_training
 from napari_unet.cli.describe_verify import describe_verify
+from napari_unet.core.draft_events import DraftReady, DraftStarted, DraftStopped, StrokeScored
 from napari_unet.core.events import (
     AlreadyDone,
     BlockFailed,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from napari_unet.app.train import TrainEvent
+    from napari_unet.core.draft_events import DraftEvent
     from napari_unet.core.events import JobEvent
     from napari_unet.core.export_events import ExportEvent
     from napari_unet.core.objects_events import ObjectsEvent
@@ -62,7 +65,7 @@ if TYPE_CHECKING:
     from napari_unet.core.verify_events import VerifyEvent
 
     AnyEvent: TypeAlias = (
-        JobEvent | TrainEvent | ExportEvent | ObjectsEvent | SuggestEvent | VerifyEvent
+        JobEvent | TrainEvent | DraftEvent | ExportEvent | ObjectsEvent | SuggestEvent | VerifyEvent
     )
 
 ProgressKind = Literal["auto", "bar", "json", "none"]
@@ -94,6 +97,7 @@ ENDS = (
     | Verified
     | Repaired
     | VerifyCancelled
+    | DraftStopped
 )
 """Events after which the bar goes."""
 
@@ -261,6 +265,8 @@ def describe(event: AnyEvent) -> str | None:
             return describe_suggest(event)
         case VerifyProgress() | BlockDamaged() | Verified() | Repaired() | VerifyCancelled():
             return describe_verify(event)
+        case DraftStarted() | DraftReady() | StrokeScored() | DraftStopped():
+            return describe_draft(event)
         case _:
             return _describe_common(event)
 

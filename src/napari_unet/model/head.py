@@ -72,10 +72,9 @@ def adapt_head(
     names = check_class_names(new_classes)
     adapted = UNet(**{**net.architecture.arguments(), "num_classes": len(names)})
     body = {name: t for name, t in net.state_dict().items() if not name.startswith("head.")}
-    kept = [known.index(name) for name in names if name in known]
-    if kept:
+    if set(names) & set(known):
         rows = {name: t.detach() for name, t in net.head.named_parameters()}
-        body |= {f"head.{k}": _rows(t, names, known, kept) for k, t in rows.items()}
+        body |= {f"head.{k}": class_rows(t, names, known) for k, t in rows.items()}
     else:
         body |= {f"head.{name}": t for name, t in adapted.head.state_dict().items()}
     adapted.load_state_dict(body)
@@ -104,9 +103,26 @@ def renamed_classes(classes: Sequence[str], rename: Mapping[str, str]) -> tuple[
     return names
 
 
-def _rows(old: Tensor, names: Sequence[str], known: Sequence[str], kept: Sequence[int]) -> Tensor:
-    """Return weights or biases of the new classes; the margin goes into the biases."""
-    new_row = old[list(kept)].mean(dim=0)
+def class_rows(old: Tensor, names: Sequence[str], known: Sequence[str]) -> Tensor:
+    """Return weights or biases of a last layer for other classes, at least one of them known.
+
+    Parameters
+    ----------
+    old : Tensor
+        (known, ...) of the last layer; biases have no second axis.
+    names : sequence of str
+        The classes wanted.
+    known : sequence of str
+        Those of `old`.
+
+    Returns
+    -------
+    Tensor
+        (names, ...): the rows of known classes, and for others what this module says; the margin
+        goes into the biases.
+    """
+    kept = [known.index(name) for name in names if name in known]
+    new_row = old[kept].mean(dim=0)
     if old.ndim == 1:
         new_row = new_row - NEW_CLASS_MARGIN
     return torch.stack([old[known.index(n)] if n in known else new_row for n in names])

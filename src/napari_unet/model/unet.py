@@ -149,21 +149,54 @@ class UNet(nn.Module):
 
     def features(self, image: Tensor) -> Tensor:
         """Return the last `base_channels` features, before the 1x1 convolution to the classes."""
-        self.architecture.geometry().output_shape((1, *image.shape[-2:]))
-        skips: list[Tensor] = []
-        x = image
-        depth = len(self.up)
-        for level, block in enumerate(self.down):
-            x = block(x)
-            if level > depth - DROPOUT_LEVELS:
-                x = self.dropout(x)
-            if level < depth:
-                skips.append(x)
-                x = self.pool(x)
+        skips = self._contracted(image)
+        x = skips.pop()
         for up, merge in zip(self.up, self.merge, strict=True):
+            # Nothing here holds a map longer than it is needed: they decide how large a tile fits.
             x = up(x)
             x = merge(torch.cat([center_crop(skips.pop(), x.shape[-2:]), x], dim=1))
         return x
+
+    def level_features(self, image: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the features of both paths at every level but the bottom, the finest first.
+
+        Parameters
+        ----------
+        image : Tensor
+            As in `forward`.
+
+        Returns
+        -------
+        expanding, contracting : tuple of Tensor
+            For each level i, (N, base_channels * 2**i, h, w): what the expanding path ends with
+            there, for level 0 what `features` returns; and what the contracting path has at the
+            same places. Pixel k of a level lies in pixel (k + 2) // 2 of the level below; in k // 2
+            for ``padding="same"``. Without poolings: `features`, and nothing.
+        """
+        skips = self._contracted(image)
+        x = skips.pop()
+        expanding: list[Tensor] = []
+        for up, merge, skip in zip(self.up, self.merge, reversed(skips), strict=True):
+            x = up(x)
+            x = merge(torch.cat([center_crop(skip, x.shape[-2:]), x], dim=1))
+            expanding.append(x)
+        expanding.reverse()
+        contracting = (
+            center_crop(skip, end.shape[-2:]) for skip, end in zip(skips, expanding, strict=True)
+        )
+        return tuple(expanding or [x]), tuple(contracting)
+
+    def _contracted(self, image: Tensor) -> list[Tensor]:
+        """Return the end of the contracting path at every level, the bottom last."""
+        self.architecture.geometry().output_shape((1, *image.shape[-2:]))
+        ends: list[Tensor] = []
+        depth = len(self.up)
+        for level, block in enumerate(self.down):
+            x = block(self.pool(ends[-1]) if ends else image)
+            if level > depth - DROPOUT_LEVELS:
+                x = self.dropout(x)
+            ends.append(x)
+        return ends
 
 
 def initialize_weights(net: nn.Module) -> None:

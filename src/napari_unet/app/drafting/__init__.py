@@ -1,0 +1,1 @@
+"""Drafts: what is looked at, predicted anew half a second after each stroke."""
