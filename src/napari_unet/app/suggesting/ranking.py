@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 APART = 2.0
 """Least distance of two places, in edges of a place, as long as there are enough others."""
 
-TRIES = 50
+TRIES = 200
 """Places that are tried for each one that is wanted: of a sparse image most may be empty."""
 
 ROOT_STEPS = 60
