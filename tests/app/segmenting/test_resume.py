@@ -194,6 +194,67 @@ def test_other_options_are_refused_with_what_differs(
     assert computed(events) < BLOCKS
 
 
+def test_an_overwriting_command_goes_on_with_what_it_began(
+    tmp_path: Path, stack_path: str, model: str, whole: dict[str, bytes]
+) -> None:
+    job = job_of(tmp_path, stack_path, model)
+    run(job.model_copy(update={"average": "mirror"}))
+    again = job.model_copy(update={"overwrite": True})
+    cut_off(again, 4)
+    before = done_blocks(job)
+    events = run(again)
+    assert computed(events) == BLOCKS - before < BLOCKS
+    assert f"{before} of {BLOCKS} blocks of found are done already" in warnings(events)
+    assert stored(job.output) == whole
+    # What is complete is replaced.
+    assert computed(run(again)) == BLOCKS
+    # The plain command goes on with it, too.
+    cut_off(again, 4)
+    assert computed(run(job)) < BLOCKS
+    assert stored(job.output) == whole
+
+
+def test_an_overwriting_command_replaces_what_others_began(
+    tmp_path: Path, stack_path: str, model: str, whole: dict[str, bytes]
+) -> None:
+    job = job_of(tmp_path, stack_path, model)
+    again = job.model_copy(update={"overwrite": True})
+    cut_off(job, 4)
+    assert computed(run(again)) == BLOCKS
+    # Also what the same command began with other options.
+    cut_off(again.model_copy(update={"average": "mirror"}), 4)
+    assert computed(run(again)) == BLOCKS
+    assert stored(job.output) == whole
+    cut_off(again, 4)
+    ledger = ledger_path(Path(job.output), "found")
+    ledger.write_bytes(b"damaged" + ledger.read_bytes())
+    with pytest.raises(StorageError, match="--overwrite computes everything"):
+        run(job)
+    assert computed(run(again)) == BLOCKS
+    assert stored(job.output) == whole
+
+
+def test_an_image_that_was_mended_meanwhile_is_another_one_and_that_is_said(
+    tmp_path: Path, stack: npt.NDArray[np.uint8], model: str
+) -> None:
+    # So few chunks that all of them are looked at to tell images apart.
+    root = tmp_path / "stack.zarr"
+    array = zarr.create_array(root, shape=stack.shape, chunks=(1, 90, 70), dtype=stack.dtype)
+    array[:] = stack
+    chunk = root / "c/1/0/0"
+    kept = chunk.read_bytes()
+    chunk.write_bytes(b"damaged")
+    job = job_of(tmp_path, str(root), model, axes="zyx", normalization="100,40")
+    with pytest.raises(InputError, match="blocks could not be computed"):
+        run(job)
+    chunk.write_bytes(kept)
+    with pytest.raises(OutputExistsError, match=r"made from another image \(input sha256") as said:
+        run(job)
+    assert "which of the blocks that are done saw the old one is not known" in str(said.value)
+    assert "--overwrite computes all of it anew" in str(said.value)
+    assert computed(run(job.model_copy(update={"overwrite": True}))) == BLOCKS
+
+
 def test_two_runs_on_one_output_are_told_of_each_other(
     tmp_path: Path, stack_path: str, model: str
 ) -> None:

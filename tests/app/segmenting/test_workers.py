@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ import napari_unet
 from napari_unet.app.job_files import command_line, read_record, record_path
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting.block_work import own_device
-from napari_unet.app.segmenting.local_workers import usable_cores
+from napari_unet.app.segmenting.local_workers import sweep_scratch, usable_cores
 from napari_unet.core.events import (
     BlockDone,
     BlockFailed,
@@ -283,6 +284,55 @@ def test_workers_of_a_shard_are_refused() -> None:
 def test_arrays_in_memory_have_no_workers(model: str) -> None:
     with pytest.raises(ConfigError, match="use run_job"):
         napari_unet.segment(np.zeros((20, 30), np.uint8), model, workers=2)
+
+
+SMALL_MEMORY = """
+import torch
+from napari_unet.model.unet import UNet
+UNet.healthy = getattr(UNet, "healthy", UNet.forward)
+
+def limited(net, image):
+    if image.shape[0] > 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return UNet.healthy(net, image)
+
+UNet.forward = limited
+"""
+
+
+def test_what_fits_a_worker_is_remembered_here(
+    tmp_path: Path, stack_path: str, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, preload = tmp_path / "cache", tmp_path / "small.py"
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: cache)
+    preload.write_text(SMALL_MEMORY)
+    job = job_of(tmp_path, stack_path, model, batch_size=2)
+    with dask.config.set({"distributed.worker.preload": [str(preload)]}):
+        events = run(with_workers(job, 1))
+    assert isinstance(events[-1], Finished)
+    assert sum(isinstance(e, Warned) and "with 1 tile at once" in e.message for e in events) == 1
+    (known,) = json.loads((cache / "device-memory.json").read_bytes())["fits"]
+    assert known["fit"] == {"tile_edge": 32, "batch_size": 1}
+    provenance = read_record(record_path(Path(job.output), "found")).provenance
+    assert provenance["batch_size"] == 1
+    assert provenance["shrunk_from"] == {"tile_shape": [1, 32, 32], "batch_size": 2}
+
+
+def test_folders_of_killed_runs_are_swept_and_no_others(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    host = socket.gethostname()
+    names = {
+        f"napari-unet-workers-{host}-{dead.pid}-ab12cd_4": True,
+        f"napari-unet-workers-{host}-{os.getpid()}-ab12cd_4": False,
+        f"napari-unet-workers-{host}2-{dead.pid}-ab12cd_4": False,
+        "napari-unet-workers-older": False,
+    }
+    for name in names:
+        (tmp_path / name / "dask-scratch-space").mkdir(parents=True)
+    swept = sweep_scratch(tmp_path)
+    assert {name: tmp_path / name in swept for name in names} == names
+    assert {name: not (tmp_path / name).exists() for name in names} == names
 
 
 def test_each_worker_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,8 +56,7 @@ def what_differs(plan: SegmentPlan, before: Mapping[str, Any], *, complete: bool
     now = json.loads(json.dumps(plan.fingerprint))
     differ = "; ".join(differences(before, now))
     what = f"{plan.job.output} already holds {plan.name!r}, "
-    others = [key for key in before.keys() | now.keys() if before.get(key) != now.get(key)]
-    if others != ["input"]:
+    if not _has_other_bytes_only(before, now):
         return (
             f"{what}made with other options ({differ}). Give another --name or --output, or "
             "--overwrite to replace it"
@@ -68,6 +67,13 @@ def what_differs(plan: SegmentPlan, before: Mapping[str, Any], *, complete: bool
         "Where a damaged part was mended, --overwrite computes all of it anew from the image as it "
         "is now; or put back the image as it was, or give another --name or --output"
     )
+
+
+def _has_other_bytes_only(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Return whether two fingerprints differ in the hash of the image alone."""
+    hashes = [fingerprint.get("input") or {} for fingerprint in (before, now)]
+    same = {"input": {**hashes[0], "sha256": None}}
+    return {**before, **same} == {**now, "input": {**hashes[1], "sha256": None}}
 
 
 def require_complete(plan: SegmentPlan) -> None:
