@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 NAME = "found"
+OBJECTS = "found-objects"
 METADATA = ("zarr.json", ".zattrs", ".zgroup", ".zarray")
 LEFTOVERS = (".partial", ".part", ".probe", ".old")
 PATIENCE_S = 120
@@ -58,10 +59,13 @@ class Case:
         Holds image, model and attempts.
     options : sequence of str
         Options of the command.
+    has_objects : bool
+        Whether objects are found, too.
     """
 
     folder: Path
     options: Sequence[str] = ()
+    has_objects: bool = False
     image: Path = field(init=False)
     whole: dict[str, bytes] = field(init=False, default_factory=dict)
 
@@ -80,13 +84,19 @@ class Case:
         words += ["--tile-size", "16", "--block-size", "32", "--progress", "none"]
         return [*words, *self.options, *more]
 
+    def objects(self, out: Path, *more: str) -> list[str]:
+        """Return the words of the command that finds objects."""
+        return ["objects", str(out), "--method", "components", "--progress", "none", *more]
+
     def undisturbed(self) -> dict[str, bytes]:
         """Return the chunks of a run that nothing disturbs."""
         if not self.whole:
             with self.attempt() as out:
-                ended = run(self.segment(out))
-                if ended.code:
-                    raise RuntimeError(ended.said)
+                ends = [run(self.segment(out))]
+                if self.has_objects:
+                    ends.append(run(self.objects(out)))
+                if any(ended.code for ended in ends):
+                    raise RuntimeError(ends[-1].said)
                 self.whole = stored(out)
         return self.whole
 
@@ -105,9 +115,10 @@ class Case:
         whole, now = self.undisturbed(), stored(out)
         names = whole.keys() | now.keys()
         bad = sorted(name for name in names if whole.get(name) != now.get(name))
-        state = read_output_state(out, NAME)
-        if state is None or state.state != "complete":
-            bad.append("state")
+        for label in (NAME, OBJECTS) if self.has_objects else (NAME,):
+            state = read_output_state(out, label)
+            if state is None or state.state != "complete":
+                bad.append("state")
         # Groups that several label images share are not swept: another run may be writing there.
         shared = (out, out / "labels", out / "probabilities")
         left = [

@@ -22,6 +22,7 @@ import numpy as np
 import psutil
 from tests.faults.drive import (
     NAME,
+    OBJECTS,
     Case,
     done_blocks,
     finish,
@@ -351,6 +352,29 @@ def killed_replacements(sweep: Sweep) -> Row:
     return row
 
 
+def objects_cut_off(sweep: Sweep, how: How, *, names: bool = False) -> Row:
+    """SIGKILL, or a power cut, before every step of finding objects."""
+    what = "`kill -9`" if how == "kill" else "power cut"
+    lost = ", unsynced names and data lost" if names else ", unsynced data lost"
+    row = Row(f"{what} during `objects`{lost if how == 'power' else ''}", "the same command")
+    case = dataclasses.replace(sweep.case("objects"), has_objects=True)
+    with case.attempt() as out:
+        run(case.segment(out))
+        count = len(run(case.objects(out), Fault("count", str(out.parent))).steps)
+    # With a power cut, the last time after the end.
+    for at in [*sweep.chosen(count), *([2 * count] if how == "power" else [])]:
+        with case.attempt() as out:
+            run(case.segment(out))
+            row.end(run(case.objects(out), Fault(how, str(out.parent), at)).code)
+            if how == "power":
+                lose(out.parent, names=names)
+            state = read_output_state(out, OBJECTS)
+            if state is not None and state.state == "complete":
+                row.expect(not case.wrong(out), f"step {at}: half done, and looks finished")
+            row.mend(case, out, case.objects(out), f"step {at}")
+    return row
+
+
 def torn_ledgers(sweep: Sweep) -> Row:
     """Cut the ledger at bytes of an interrupted run: around each line, everywhere in the last."""
     row = Row("the ledger cut at a byte", "the same command")
@@ -519,6 +543,9 @@ def rows(sweep: Sweep) -> Iterator[Row]:
     yield kills(sweep, "OME-Zarr 0.4", "--ome-version", "0.4", "--probabilities")
     yield killed_replacements(sweep)
     yield killed_repairs(sweep)
+    yield objects_cut_off(sweep, "kill")
+    for names in (False, True):
+        yield objects_cut_off(sweep, "power", names=names)
     yield torn_lines(sweep)
     yield torn_ledgers(sweep)
     for names in (False, True):

@@ -29,6 +29,7 @@ from napari_unet.core.objects_events import (
     ObjectsStarted,
 )
 from napari_unet.errors import OutputExistsError
+from napari_unet.files import sync_folder
 from napari_unet.inference.control import JobControl
 from napari_unet.io.ome_documents import OURS, read_group, write_group
 from napari_unet.io.ome_zarr_writer import OutputImage, OutputSpec, create_output
@@ -241,6 +242,8 @@ def _write_tables(plan: ObjectsPlan, measures: ObjectMeasures) -> tuple[str, ...
             # A group, so that what walks through the zarr finds nothing foreign in it.
             zarr_format = 3 if plan.stored.ome_version == "0.5" else 2
             write_group(folder, {OURS: {"kind": TABLES}}, zarr_format)
+        # Also where a run that was cut off has made it: its name must survive a power cut, too.
+        sync_folder(plan.stored.path)
     paths = write_table(object_table(measures, rules), _table_stem(plan))
     return tuple(str(path) for path in paths)
 

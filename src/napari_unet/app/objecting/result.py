@@ -99,7 +99,7 @@ def write(
     found: Found,
     output: OutputImage,
 ) -> Generator[tuple[int, int], None, ObjectMeasures]:
-    """Write and measure all objects.
+    """Write and measure all objects; what is written survives a power cut.
 
     Yields
     ------
@@ -119,6 +119,8 @@ def write(
         objects = numbering.read(found.labels, box)
         whole = segmentation.whole(box)
         output.write_labels(whole, objects)
+        # Before anything says that they are complete.
+        output.make_durable(whole)
         if not objects.any():
             return
         classes, chance = _own_class(plan, segmentation, box)
