@@ -412,7 +412,7 @@ def test_after_fine_tuning_one_click_segments_with_the_new_model(
     viewer.add_image(stored_stack, name="em")
     viewer.add_image(stack * 0, name="other")
     dock.fine_tune.form.image_combo.setCurrentText("em")
-    dock._segment_with("fake")
+    dock.fine_tune.segment_wanted.emit("fake")
     assert dock.pages.currentIndex() == 0
     assert dock.panel.form.layer.name == "em"
     user.wait_until(lambda: not dock.panel.is_running)

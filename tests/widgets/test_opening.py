@@ -5,7 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("torch", "matplotlib", "pyarrow", "cc3d", "edt", "fastremap", "skimage.segmentation")
+HEAVY = (
+    "torch",
+    "zarr",
+    "matplotlib",
+    "pyarrow",
+    "cc3d",
+    "edt",
+    "fastremap",
+    "skimage.segmentation",
+)
 """Needed later or by the engine, never to open the widget."""
 
 OPEN = """

@@ -67,3 +67,39 @@ def test_a_napari_without_plugin_settings_gives_the_defaults(
 
 def test_a_manifest_that_is_not_found_gives_the_defaults(plugin_settings: Any, npe2pm: Any) -> None:
     assert preferred() == Preferences()
+
+
+def test_a_new_panel_begins_with_them(
+    settings: Any, make_dock: Any, tmp_path: Path, stored_stack: Any, user: Any
+) -> None:
+    settings.device, settings.tile_memory = "cpu", 0.02
+    settings.folder = str(tmp_path / "results")
+    dock = make_dock()
+    form, viewer = dock.panel.form, dock.panel._viewer
+    viewer.add_image(stored_stack, name="em")
+    assert (form.device_combo.currentText(), form.folder) == ("cpu", tmp_path / "results")
+    assert form.output_combo.currentText() == "in a folder ..."
+    assert form.tile_spin.text() == "within 0.02 GB"
+    options = form.choices().options
+    assert options["device"] == "cpu"
+    assert options["tile_size"] == preferred().tile_size(form.choices().model.header)
+    # What is chosen in the panel counts more.
+    form.tile_spin.setValue(128)
+    assert form.choices().options["tile_size"] == 128
+    assert user.segment_and_wait(dock).startswith("Done")
+    assert (tmp_path / "results" / "stack.unet.zarr").is_dir()
+
+
+def test_an_open_panel_follows_them_until_it_is_closed(
+    settings: Any, make_dock: Any, user: Any
+) -> None:
+    dock = make_dock()
+    dock.pages.setCurrentIndex(1)
+    assert dock.panel.form.device_combo.currentText() == "auto"
+    settings.device = "cpu"
+    assert dock.panel.form.device_combo.currentText() == "cpu"
+    assert dock.fine_tune.form.options.device_combo.currentText() == "cpu"
+    dock.panel._viewer.window.remove_dock_widget(dock)
+    user.wait_until(lambda: not dock._is_open)
+    settings.device = "cuda"
+    assert dock.panel.form.device_combo.currentText() == "cpu"

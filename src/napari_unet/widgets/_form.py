@@ -23,6 +23,7 @@ from napari_unet.app.models import ModelEntry, find_model, list_models
 from napari_unet.errors import ConfigError, UNetError
 from napari_unet.widgets._layers import local_path
 from napari_unet.widgets._output import OutputPlace
+from napari_unet.widgets._preferences import Preferences, preferred
 from napari_unet.widgets._request import Choices, Region, ResultKind
 
 __all__ = ["Choices", "Region", "SegmentForm", "make_combo"]
@@ -68,6 +69,7 @@ class SegmentForm(QWidget):
         self._models: list[ModelEntry] = []
         self._folder: Path | None = None
         self._model_before = 0
+        self._preferences = Preferences()
         self.more = QCollapsible("More")
         """Folded away; the panel adds to it."""
         self._make_main_choices()
@@ -76,6 +78,7 @@ class SegmentForm(QWidget):
         self.reload_models()
         self.reset_choices()
         self._connect()
+        self.begin_with(preferred())
 
     def _make_main_choices(self) -> None:
         self.layer_combo = make_combo((), "The image to segment")
@@ -234,9 +237,23 @@ class SegmentForm(QWidget):
         options["device"] = self.device_combo.currentText()
         options["rescale"] = list(RESCALES.values())[self.rescale_combo.currentIndex()]
         options["average"] = AVERAGES[self.average_combo.currentText()]
-        if self.tile_spin.value():
-            options["tile_size"] = self.tile_spin.value()
+        tile_size = self.tile_spin.value() or self._preferred_tile()
+        if tile_size:
+            options["tile_size"] = tile_size
         return options
+
+    def _preferred_tile(self) -> int | None:
+        model = self._models[self.model_combo.currentIndex()]
+        return self._preferences.tile_size(model.header)
+
+    def begin_with(self, preferences: Preferences) -> None:
+        """Choose what napari's preferences say; what they do not speak of stays."""
+        self._preferences = preferences
+        self.device_combo.setCurrentText(preferences.device)
+        memory = preferences.tile_memory
+        self.tile_spin.setSpecialValueText(f"within {memory:g} GB" if memory else "automatic")
+        if preferences.folder is not None:
+            self.choose_folder(preferences.folder)
 
     def choose_rescale(self, rescale: str) -> None:
         """Choose "auto" or "off"."""

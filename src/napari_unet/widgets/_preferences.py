@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.app.tile_memory import tile_edge_within
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,6 +43,9 @@ class Preferences:
 
     def tile_size(self, header: ModelHeader) -> int | None:
         """Return the `tile_size` of a job for a model, in pixels; None = as the engine chooses."""
+        # Imported on demand: the panel opens without it.
+        from napari_unet.app.tile_memory import tile_edge_within
+
         return tile_edge_within(self.tile_memory * GIGABYTE, header)
 
 

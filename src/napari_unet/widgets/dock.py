@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.widgets._napari_private import unwrapped
+from napari_unet.widgets._preferences import follow_preferences, leave_preferences, preferred
 from napari_unet.widgets._soon import soon
 from napari_unet.widgets.segment import SegmentPanel
 
@@ -70,6 +71,7 @@ class SegmentDock(QWidget):
         self.pages.addTab(self._second_page, "Fine-tune")
         self.pages.addTab(self._third_page, "Models")
         self.pages.currentChanged.connect(self._on_page_changed)
+        follow_preferences(self._on_preferences_changed)
 
     def reset_choices(self, event: object = None) -> None:
         """Offer the viewer's layers as they are now; napari calls this when they change."""
@@ -92,8 +94,8 @@ class SegmentDock(QWidget):
         panel = self.fine_tune = FineTunePanel(self._viewer)
         panel.kept.connect(self._on_kept)
         panel.asked.connect(self._show_outcome)
-        if hasattr(panel, "segment_wanted"):
-            panel.segment_wanted.connect(self._segment_with)
+        panel.segment_wanted.connect(self._segment_with)
+        panel.returned.connect(self.panel.form.choose_model)
         self._second_page.setWidget(panel)
 
     def _make_models(self) -> None:
@@ -127,6 +129,11 @@ class SegmentDock(QWidget):
             if taught == old:
                 combo.setCurrentText(new)
 
+    def _on_preferences_changed(self, _: object = None) -> None:
+        self.panel.form.begin_with(preferred())
+        if self.fine_tune is not None:
+            self.fine_tune.form.options.device_combo.setCurrentText(preferred().device)
+
     def _choose_for_segmenting(self, name: str) -> None:
         self.panel.form.choose_model(name)
         self.pages.setCurrentWidget(self._first_page)
@@ -159,6 +166,7 @@ class SegmentDock(QWidget):
         self._watch(_main_window(self))
         if not self._is_open:
             self._is_open = True
+            follow_preferences(self._on_preferences_changed)
             self.panel.open()
             if self.fine_tune is not None:
                 self.fine_tune.open()
@@ -207,6 +215,7 @@ class SegmentDock(QWidget):
         if self._is_open:
             self._is_open = False
             self._watch(None)
+            leave_preferences(self._on_preferences_changed)
             self.panel.close_engine(let_job_go_on=answer is Answer.GO_ON)
             if self.fine_tune is not None:
                 self.fine_tune.close_engine()
