@@ -198,7 +198,7 @@ def test_rare_options_are_out_of_the_way(qtbot: Any) -> None:
     assert box.rehearse.isEnabled()
     qtbot.waitUntil(lambda: box.sizeHint().height() > collapsed)
     assert all(widget.toolTip() for widget in box.in_tab_order)
-    visited = [box.in_tab_order[0]]
+    visited: list[Any] = [box.in_tab_order[0]]
     while visited[-1].nextInFocusChain() not in visited:
         visited.append(visited[-1].nextInFocusChain())
     assert [widget for widget in visited if widget in box.in_tab_order] == box.in_tab_order
