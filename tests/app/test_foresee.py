@@ -244,3 +244,31 @@ def test_a_job_of_one_shard_is_planned_as_a_whole(
     foresight = foresee(job_of(tmp_path, stack_path, model, shard="2/3"), measure=False)
     assert foresight.blocks_left == 12
     assert "--shard" not in foresight.to_json()["command"]
+
+
+def test_far_gray_values_are_named_where_the_model_knows_its_own(
+    tmp_path: Path, stack_path: str
+) -> None:
+    for name, low, said in (("near", -1.6, False), ("far", 0.5, True)):
+        model = tmp_path / f"{name}.safetensors"
+        save_lively_model(model, expects={"intensities": [{"low": [low, low], "high": [1.6, 1.6]}]})
+        notes = foresee(job_of(tmp_path, stack_path, str(model)), measure=False).notes
+        assert any("gray values" in note for note in notes) == said
+
+
+def test_the_factor_that_the_model_needs_is_told_even_where_it_is_off(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    path = tmp_path / "fine.tif"
+    image = rng.integers(0, 255, (2, 64, 64), dtype=np.uint8)
+    metadata = {"axes": "ZYX", "PhysicalSizeX": 4, "PhysicalSizeY": 4}
+    units = {f"PhysicalSize{axis}Unit": "nm" for axis in "XYZ"}
+    tifffile.imwrite(path, image, metadata=metadata | {"PhysicalSizeZ": 4} | units, ome=True)
+    model = tmp_path / "coarse.safetensors"
+    save_lively_model(model, expects={"voxel_size": (8.0, 8.0), "unit": "nanometer"})
+    told = {}
+    for rescale in ("auto", "off"):
+        job = job_of(tmp_path, str(path), str(model), rescale=rescale)
+        plan = foresee(job, measure=False).to_json()
+        told[rescale] = (plan["rescale"], plan["suggested_rescale"])
+    assert told == {"auto": ([0.5, 0.5], [0.5, 0.5]), "off": (None, [0.5, 0.5])}

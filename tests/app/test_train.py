@@ -183,6 +183,9 @@ def test_the_file_says_where_the_model_comes_from(tmp_path: Path, files: dict[st
     assert source.scores["judging_blocks/after"] == pytest.approx(judged.after, abs=1e-4)
     assert judged.note in source.score_conditions
     assert header.input.voxel_size == (4.0, 4.0)
+    # And where their gray values lie, as the network sees them.
+    (gray,) = header.input.intensities or ()
+    assert gray.low[0] <= gray.low[1] < 0 < gray.high[0] <= gray.high[1]
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path, files: dict[str, Any]) -> None:

@@ -16,6 +16,8 @@ from napari_unet.app.plan import estimate, plan_segment
 from napari_unet.app.rescale import decide_rescaling
 from napari_unet.app.segmenting.preparation import open_backend
 from napari_unet.core.boxes import format_region
+from napari_unet.core.intensities import describe_far, measure_quantiles
+from napari_unet.errors import InputError
 from napari_unet.io.pyramid import plan_levels
 
 if TYPE_CHECKING:
@@ -122,7 +124,8 @@ def foresee(job: SegmentJob, workers: tuple[int, ...] = (1,), *, measure: bool =
     """Return what a job will take, without doing it: nothing is written.
 
     Takes as long and as much memory for a terabyte as for a slice: what is read is metadata, the
-    ledger of an earlier run, and one tile.
+    ledger of an earlier run, one tile, and a few boxes if the model knows the gray values that it
+    was trained on.
 
     Parameters
     ----------
@@ -147,10 +150,23 @@ def foresee(job: SegmentJob, workers: tuple[int, ...] = (1,), *, measure: bool =
         cost, storage = estimate(plan, job.batch_size or 1), foresee_storage(plan)
         begun = find_begun(plan)
         measured, said = measure_tile(plan, backend) if measure else (None, ())
-        notes = plan.notes + remembered + said + tuple(_warnings(plan, cost, storage, begun))
+        notes = plan.notes + remembered + said + gray_notes(plan)
+        notes += tuple(_warnings(plan, cost, storage, begun))
         return Foresight(
             plan, cost, storage, foreseen_objects(plan), begun, measured, workers, notes
         )
+
+
+def gray_notes(plan: SegmentPlan) -> tuple[str, ...]:
+    """Return what is to be said of the image's gray values, where the model knows its own."""
+    expected = plan.model.header.input.intensities
+    if expected is None:
+        return ()
+    try:
+        said = describe_far(expected, measure_quantiles(plan.source))
+    except InputError as error:
+        said = f"the gray values cannot be looked at: {error}"
+    return () if said is None else (said,)
 
 
 def foreseen_objects(plan: SegmentPlan) -> ObjectsEstimate | None:

@@ -8,6 +8,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from napari_unet.core.architecture import Architecture
 from napari_unet.core.classes import FIRST_CLASS, ClassInfo
+from napari_unet.core.intensities import IntensityRange
 from napari_unet.core.normalization import NormalizationMethod
 from napari_unet.core.object_method import ObjectDefaults, suited_method
 from napari_unet.core.receptive import NetGeometry, unet_geometry
@@ -51,6 +52,9 @@ class InputExpectation(Settings):
     context : int
         k: each slice is seen with the k slices before and the k after it, as further channels.
         Beyond the ends of the stack they are mirrored.
+    intensities : tuple of IntensityRange or None
+        Of each channel, where the gray values of the training images lie around their mean; None =
+        unknown, and not written.
     """
 
     channels: tuple[Annotated[str, Field(max_length=64)], ...]
@@ -58,6 +62,15 @@ class InputExpectation(Settings):
     unit: Annotated[str, Field(max_length=32)] | None = None
     normalization: NormalizationMethod = "standardize"
     context: Annotated[int, Field(ge=0, le=MAX_CONTEXT)] = 0
+    intensities: tuple[IntensityRange, ...] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = handler(self)
+        # Versions of this package that do not know the field refuse it, even empty.
+        if values.get("intensities") is None:
+            values.pop("intensities", None)
+        return values
 
     @property
     def takes_colors(self) -> bool:

@@ -19,6 +19,7 @@ from napari_unet.core.header import (
     ParentModel,
     Provenance,
 )
+from napari_unet.core.intensities import intensity_ranges, measure_quantiles
 from napari_unet.errors import ConfigError, OutputExistsError, StorageError
 from napari_unet.files import rename_new
 from napari_unet.model.weights import save_model
@@ -32,11 +33,15 @@ if TYPE_CHECKING:
     from napari_unet.app.training.data import TrainingData
     from napari_unet.app.training.plan import TrainPlan
     from napari_unet.core.classes import ClassInfo
+    from napari_unet.core.intensities import IntensityRange
     from napari_unet.core.train_events import Judged
     from napari_unet.model.unet import UNet
 
 RECORDED_PACKAGES = ("napari-unet", "torch", "numpy", "scipy")
 """Packages whose versions can change what is learnt."""
+
+MEASURED_IMAGES = 50
+"""Images whose gray values are looked at; more, spread evenly, would not be more alike."""
 
 MAX_TEXT = 20_000
 """Characters of a text in the header."""
@@ -77,7 +82,8 @@ class TrainingReport:
 def expected_input(plan: TrainPlan, data: TrainingData) -> InputExpectation:
     """Return what images the new model wants.
 
-    Channels and context are the parent's; its voxel size is that of the images where they know it.
+    Channels and context are the parent's; its voxel size is that of the images where they know it,
+    and so are its gray values.
 
     Raises
     ------
@@ -86,7 +92,9 @@ def expected_input(plan: TrainPlan, data: TrainingData) -> InputExpectation:
     """
     job, parent = plan.job, plan.parent_header
     size = data.voxel_size
-    known = {} if size is None else {"voxel_size": (size.y, size.x), "unit": size.unit}
+    known: dict[str, Any] = {"intensities": _intensities(data)}
+    if size is not None:
+        known |= {"voxel_size": (size.y, size.x), "unit": size.unit}
     if parent is None:
         colors = COLOR_CHANNELS if data.num_channels == len(COLOR_CHANNELS) else None
         names = colors or tuple(f"channel {k}" for k in range(data.num_channels))
@@ -106,6 +114,12 @@ def expected_input(plan: TrainPlan, data: TrainingData) -> InputExpectation:
         )
     _check_network(job.network, parent)
     return expected.model_copy(update=known)
+
+
+def _intensities(data: TrainingData) -> tuple[IntensityRange, ...] | None:
+    """Return where the gray values of the images lie, of some of them where there are many."""
+    step = -(-len(data.volumes) // MEASURED_IMAGES)
+    return intensity_ranges(measure_quantiles(v.source) for v in data.volumes[::step])
 
 
 def _check_network(given: Mapping[str, Any], parent: ModelHeader) -> None:
