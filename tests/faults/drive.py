@@ -120,11 +120,12 @@ class Case:
             if state is None or state.state != "complete":
                 bad.append("state")
         # Groups that several label images share are not swept: another run may be writing there.
-        shared = (out, out / "labels", out / "probabilities")
+        shared = (out, out / "labels", out / "probabilities", out / "tables")
         left = [
             str(path)
             for path in out.parent.rglob("*")
-            if path.name.endswith(LEFTOVERS) and path.parent not in shared
+            if path.name.endswith(LEFTOVERS)
+            and not (path.parent in shared and path.name.startswith(".z"))
         ]
         return bad + left
 

@@ -34,6 +34,7 @@ from napari_unet.inference.control import JobControl
 from napari_unet.io.ome_documents import OURS, read_group, write_group
 from napari_unet.io.ome_zarr_writer import OutputImage, OutputSpec, create_output
 from napari_unet.io.output_state import check_writable, read_output_state, storage_errors
+from napari_unet.io.stored_objects import sweep_parts
 from napari_unet.labels.object_table import (
     ObjectMeasures,
     TableRules,
@@ -168,6 +169,7 @@ def _run(
             yield PyramidProgress(done, total)
         yield StageChanged("finishing")
         tables = _write_tables(plan, measures)
+        scratch.clear()
         provenance |= {"finished": utc_now(), "count": numbering.count}
         _write_record(record, plan, output, numbering.count, provenance, "complete")
         output.finish(_attributes(plan, provenance))
@@ -197,7 +199,9 @@ def _followed(
 
 
 def _create(plan: ObjectsPlan, numbering: Numbering, provenance: dict[str, Any]) -> OutputImage:
-    for path in table_paths(_table_stem(plan)):
+    tables = table_paths(_table_stem(plan))
+    sweep_parts(*tables, objects_record_path(plan.stored.path, plan.name))
+    for path in tables:
         with storage_errors(f"{path}: the table of the objects before cannot be deleted"):
             path.unlink(missing_ok=True)
     spec = OutputSpec(

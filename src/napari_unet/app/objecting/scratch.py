@@ -58,7 +58,13 @@ class Scratch:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        # What cannot be deleted now is deleted by the next run; it must not hide an error.
+        self.clear()
+
+    def clear(self) -> None:
+        """Delete everything in it; done before a result is called complete, no run need sweep it.
+
+        What cannot be deleted now is deleted by the next run: it must not hide an error.
+        """
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def array(self, name: str, grid: BlockGrid, dtype: npt.DTypeLike) -> zarr.Array[Any]:

@@ -137,10 +137,6 @@ class BlockWorker:
             return BlockOutcome(index, None, called_off=True)
         return BlockOutcome(index, slip.entry, slip.cause, notes, shrunk=self._keeper.shrunk())
 
-    def close(self) -> None:
-        """Release files."""
-        self._plan.source.close()
-
 
 class _TakingTurns(nn.Module):
     """A network that computes for one thread at a time."""

@@ -56,17 +56,44 @@ def joined_workers(job: SegmentJob, token: str) -> Iterator[JoinedCrew]:
     BackendError
         If it does not answer.
     """
+    address = job.scheduler or ""
+    with _quiet(), _connected(address, _security(job)) as client:
+        crew = JoinedCrew(client, wanted_patience(PATIENCE_SECONDS))
+        crew.address = address
+        try:
+            yield crew
+        finally:
+            # They live on without this run; if they do not answer, they keep it to their end.
+            if client.status == "running":
+                with suppress(OSError, RuntimeError, ValueError):
+                    client.run(forget_run, token)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let dask say nothing of connections that fail: that is said here."""
+    log = logging.getLogger("distributed")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _connected(address: str, security: Any) -> Any:
+    """Return a client of a scheduler.
+
+    Raises
+    ------
+    BackendError
+        If it does not answer.
+    """
     import distributed
 
     library: Any = distributed
-    address = job.scheduler or ""
-    security = _security(job)
-    # What is said of a connection that fails is said here.
-    quiet = logging.getLogger("distributed")
-    level = quiet.level
-    quiet.setLevel(logging.CRITICAL)
     try:
-        client = library.Client(
+        return library.Client(
             address, security=security, set_as_default=False, timeout=CONNECT_SECONDS
         )
     except (OSError, ValueError, RuntimeError, TypeError) as error:
@@ -75,17 +102,6 @@ def joined_workers(job: SegmentJob, token: str) -> Iterator[JoinedCrew]:
             f"{address}: no scheduler can be reached there ({cause}); start one with dask "
             "scheduler, and give it certificates of the same authority"
         ) from error
-    finally:
-        quiet.setLevel(level)
-    with client:
-        crew = JoinedCrew(client, wanted_patience(PATIENCE_SECONDS))
-        crew.address = address
-        try:
-            yield crew
-        finally:
-            # They live on without this run; if they do not answer, they keep it to their end.
-            with suppress(Exception):
-                client.run(forget_run, token)
 
 
 def _security(job: SegmentJob) -> Any:

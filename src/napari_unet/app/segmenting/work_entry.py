@@ -48,12 +48,14 @@ def compute_block(order: WorkOrder, index: Shape) -> BlockOutcome:
 
 
 def forget_run(token: str, dask_worker: Any) -> None:
-    """Close what a worker process, which dask names, has kept for a run."""
+    """Let go of what a worker process, which dask names, has kept for a run.
+
+    A block that is still being computed holds on to it to its end.
+    """
     with _OPENING:
         kept: BlockWorker | None = getattr(dask_worker, _KEPT, None)
         if kept is not None and kept.order.token == token:
             delattr(dask_worker, _KEPT)
-            kept.close()
 
 
 def place_of(name: object) -> int:
