@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QStyle
 from safetensors.numpy import load, save
 
 from napari_unet.app.model_card import card_lines
@@ -23,6 +23,9 @@ from napari_unet.widgets.dock import MINIMUM_WIDTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+FRAME = QStyle.PixelMetric.PM_DefaultFrameWidth
+"""Around the pages."""
 
 
 class FakeShot(QObject):
@@ -394,6 +397,17 @@ def test_the_page_fits_into_a_narrow_dock(make_models: Any, own: str) -> None:
         assert panel.minimumSizeHint().width() <= MINIMUM_WIDTH - 20
     panel.ask_import(Path("w.pth"))
     assert panel.minimumSizeHint().width() <= MINIMUM_WIDTH - 20
+
+
+def test_no_page_is_cut_by_its_scroll_bar(make_dock: Any, user: Any) -> None:
+    dock = make_dock(show=True)
+    dock.pages.setCurrentIndex(1)
+    dock.pages.setCurrentIndex(2)
+    user.wait_until(lambda: not dock.models.is_reading)
+    for page in (dock._first_page, dock._second_page, dock._third_page):
+        bar = page.verticalScrollBar().sizeHint().width()
+        room = MINIMUM_WIDTH - 2 * dock.pages.style().pixelMetric(FRAME) - bar
+        assert page.widget().minimumSizeHint().width() <= room, page.widget()
 
 
 def test_a_shared_folder_that_is_gone_is_said(

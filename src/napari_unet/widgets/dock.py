@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MINIMUM_WIDTH = 300
 """Pixels; napari would dock it 70 pixels wide."""
 
+MARGIN = 5
+"""Pixels around a page's panel."""
+
 
 class Answer(Enum):
     """What is to become of a running job."""
@@ -66,7 +69,7 @@ class SegmentDock(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.pages)
-        self._first_page.setWidget(self.panel)
+        _fill(self._first_page, self.panel)
         self.pages.addTab(self._first_page, "Segment")
         self.pages.addTab(self._second_page, "Fine-tune")
         self.pages.addTab(self._third_page, "Models")
@@ -96,7 +99,7 @@ class SegmentDock(QWidget):
         panel.asked.connect(self._show_outcome)
         panel.segment_wanted.connect(self._segment_with)
         panel.returned.connect(self.panel.form.choose_model)
-        self._second_page.setWidget(panel)
+        _fill(self._second_page, panel)
 
     def _make_models(self) -> None:
         from napari_unet.widgets.models_panel import ModelsPanel
@@ -106,7 +109,7 @@ class SegmentDock(QWidget):
         panel.removed.connect(self._on_models_changed)
         panel.renamed.connect(self._on_model_renamed)
         panel.wanted.connect(self._choose_for_segmenting)
-        self._third_page.setWidget(panel)
+        _fill(self._third_page, panel)
 
     def _on_kept(self, name: str) -> None:
         self.panel.form.choose_model(name)
@@ -250,6 +253,14 @@ def _scrolled() -> QScrollArea:
     page.setFrameShape(QFrame.Shape.NoFrame)
     page.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     return page
+
+
+def _fill(page: QScrollArea, panel: QWidget) -> None:
+    """Put a panel into a page, with margins that leave room for the bar that scrolls it."""
+    layout = panel.layout()
+    if layout is not None:
+        layout.setContentsMargins(*(MARGIN,) * 4)
+    page.setWidget(panel)
 
 
 def _main_window(widget: QWidget) -> QMainWindow | None:
