@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,10 +190,11 @@ def test_a_plan_in_words(changed: dict[str, Any], time: TileTime | None, wanted:
 
 def test_the_offer_to_rescale_says_what_is_not_so() -> None:
     far = PLAN | {"suggested_rescale": [0.5, 0.5]}
-    assert offer_words(PLAN) == ""
-    assert "shown 0.5 x" in offer_words(far)
-    assert "href='auto'" in offer_words(far)
-    assert "href='off'" in offer_words(far | {"rescale": [0.5, 0.5]})
+    assert offer_words(PLAN) == ("", "")
+    words, button = offer_words(far)
+    assert "shown 0.5 x" in words
+    assert button == "Rescale"
+    assert offer_words(far | {"rescale": [0.5, 0.5]}) == ("", "Do not rescale")
 
 
 def test_seams_in_words() -> None:
@@ -207,17 +209,25 @@ def test_seams_in_words() -> None:
 
 def test_times_of_tiles_are_remembered(commands: Commands) -> None:
     job = SegmentJob(input="a", model="m", output="b")
-    key = _tile_times.occasion(job, "1" * 64)
-    assert _tile_times.recall(key) is None
-    _tile_times.remember(key, TIME)
-    assert _tile_times.recall(key) == TIME
+    key = _tile_times.occasion_of(job, "1" * 64)
+    assert _tile_times.recall(key) == ()
+    smaller = TileTime(0.1, (1, 64, 64), "cpu (2 threads)")
+    for time in (replace(TIME, seconds=9.0), smaller, TIME):
+        _tile_times.remember(key, time)
+    assert set(_tile_times.recall(key)) == {smaller, TIME}
     others = ({"device": "cpu"}, {"average": "d4"}, {"tile_size": 64}, {"rescale": "off"})
-    keys = {_tile_times.occasion(job.model_copy(update=other), "1" * 64) for other in others}
-    assert len(keys | {key, _tile_times.occasion(job, "2" * 64)}) == 6
-    assert all(_tile_times.recall(other) is None for other in keys)
-    for text in ("{", "[]", '{"times": 1}', json.dumps({"times": {key: {"seconds": "x"}}})):
+    keys = {_tile_times.occasion_of(job.model_copy(update=other), "1" * 64) for other in others}
+    assert len(keys | {key, _tile_times.occasion_of(job, "2" * 64)}) == 6
+    assert not any(_tile_times.recall(other) for other in keys)
+    damaged: tuple[object, ...] = (
+        {"seconds": "x"},
+        {"a": {"seconds": "x", "tile_shape": [1], "device": ""}},
+        [],
+        1,
+    )
+    for text in ("{", "[]", '{"times": 1}', *(json.dumps({"times": {key: d}}) for d in damaged)):
         _tile_times.times_path().write_text(text)
-        assert _tile_times.recall(key) is None
+        assert _tile_times.recall(key) == ()
 
 
 # -------------------------------------------------------------------------- before it begins
@@ -313,13 +323,17 @@ def test_the_offer_to_rescale_can_be_taken(
     dock = make_dock(show=True)
     form = dock.panel.form
     dock.panel._viewer.add_image(stored_stack, name="em")
-    user.wait_until(lambda: "Do not rescale" in dock.panel.estimate.offer.text())
+    button = dock.panel.estimate.offer_button
+    user.wait_until(lambda: button.text() == "Do not rescale")
     assert form.rescale_combo.currentText() == "as the model needs (0.5 x)"
-    dock.panel.estimate.offer.linkActivated.emit("off")
+    commands.answer("plan", PLAN | {"suggested_rescale": [0.5, 0.5]})
+    user.click(button)
     assert form.choices().options["rescale"] == "off"
-    user.wait_until(lambda: len(commands.asked()) == 2)
-    words = commands.asked()[1]
+    user.wait_until(lambda: button.text() == "Rescale")
+    words = commands.asked()[-1]
     assert words[words.index("--rescale") + 1] == "off"
+    user.click(button)
+    assert form.choices().options["rescale"] == "auto"
 
 
 def test_to_start_anew_is_offered_where_there_is_something(
@@ -642,7 +656,8 @@ def test_the_panel_fits_into_a_narrow_dock_and_tab_goes_from_top_to_bottom(
         form.layer_combo, form.model_combo, form.region_combo, form.result_combo,
         form.output_combo, form.anew_box, form.more.toggleButton(), form.device_combo,
         form.rescale_combo, form.average_combo, form.tile_spin, panel.seams.button,
-        panel.command_button, panel.segment_button, panel.pause_button, panel.stop_button,
+        panel.command_button, panel.estimate.offer_button, panel.segment_button,
+        panel.pause_button, panel.stop_button,
     ]  # fmt: skip
     found, widget = [form.layer_combo], form.layer_combo.nextInFocusChain()
     while widget is not form.layer_combo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.app.job_files import command_line
 from napari_unet.errors import UNetError
@@ -58,27 +58,31 @@ class EstimateBox(QWidget):
         self._make_job, self._may_run = make_job, may_run
         self._shot: OneShot | None = None
         self._job: SegmentJob | None = None
-        self._key = ""
+        self._occasion = ""
+        self._known: tuple[TileTime, ...] = ()
         self._time: TileTime | None = None
         self._is_old = True
         self.words = QLabel()
         self.offer = QLabel()
+        self.offer_button = QPushButton()
+        self.offer_button.setToolTip("Change what is chosen under More for Rescale")
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(REST_MS)
         self._timer.timeout.connect(self._begin)
-        self.offer.linkActivated.connect(self.rescale_wanted)
+        self.offer_button.clicked.connect(self._on_offer)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for label in (self.words, self.offer):
             label.setWordWrap(True)
+            label.setTextFormat(Qt.TextFormat.PlainText)
             layout.addWidget(label)
-        self.words.setTextFormat(Qt.TextFormat.PlainText)
+        layout.addWidget(self.offer_button)
         self.words.setToolTip(
             "Estimated before it begins: one tile is measured on this computer. Disk is without "
             "compression; mostly it is less"
         )
-        self._show("", "")
+        self._show("", None)
 
     def ask(self) -> None:
         """Ask again, once the choices are at rest."""
@@ -121,17 +125,17 @@ class EstimateBox(QWidget):
             self._forget("")
             return
         self._job, sha256 = made
-        self._key = _tile_times.occasion(self._job, sha256)
-        self._time = _tile_times.recall(self._key)
-        self._run()
+        self._occasion = _tile_times.occasion_of(self._job, sha256)
+        self._known = _tile_times.recall(self._occasion)
+        self._run(measure=not self._known)
 
-    def _run(self) -> None:
+    def _run(self, *, measure: bool) -> None:
         """Ask the command line; a tile is measured only where its time is not known."""
         if self._job is None:
             return
         words = command_line(self._job)[FIRST_ARGUMENTS:]
-        measure = "--measure" if self._time is None else "--no-measure"
-        self._shot = OneShot(self, ("plan", *words, measure, "--json"))
+        option = "--measure" if measure else "--no-measure"
+        self._shot = OneShot(self, ("plan", *words, option, "--json"))
         self._shot.said.connect(self._on_said)
         self._shot.ended.connect(self._on_ended)
         if not self.words.text():
@@ -141,12 +145,12 @@ class EstimateBox(QWidget):
         measured = plan.get("measured")
         if measured is not None:
             seconds = max(measured["network_seconds"], measured["reading_seconds"] or 0.0)
-            self._time = TileTime(seconds, tuple(plan["tile_shape"]), measured["device"])
-            _tile_times.remember(self._key, self._time)
-        elif self._time is not None and self._time.tile_shape != tuple(plan["tile_shape"]):
-            # What was measured was another tile.
-            self._time = None
-        self._show(estimate_words(plan, self._time), offer_words(plan))
+            time = TileTime(seconds, tuple(plan["tile_shape"]), measured["device"])
+            _tile_times.remember(self._occasion, time)
+            self._known = (time,)
+        shape = tuple(plan["tile_shape"])
+        self._time = next((time for time in self._known if time.tile_shape == shape), None)
+        self._show(estimate_words(plan, self._time), plan)
         self.planned.emit(plan)
 
     def _on_ended(self, end: OneShotEnd) -> None:
@@ -154,16 +158,22 @@ class EstimateBox(QWidget):
         if end.code != 0:
             self._forget(end.reason)
         elif self._time is None:
-            self._run()
+            # What was measured before were other tiles.
+            self._run(measure=True)
 
     def _forget(self, words: str) -> None:
-        self._show(words, "")
+        self._show(words, None)
         self.planned.emit(None)
 
-    def _show(self, words: str, offer: str) -> None:
-        for label, text in ((self.words, words), (self.offer, offer)):
-            label.setText(text)
-            label.setVisible(bool(text))
+    def _show(self, words: str, plan: Mapping[str, Any] | None) -> None:
+        offer, button = ("", "") if plan is None else offer_words(plan)
+        shown = ((self.words, words), (self.offer, offer), (self.offer_button, button))
+        for widget, text in shown:
+            widget.setText(text)
+            widget.setVisible(bool(text))
+
+    def _on_offer(self) -> None:
+        self.rescale_wanted.emit("auto" if self.offer.text() else "off")
 
 
 def estimate_words(plan: Mapping[str, Any], time: TileTime | None) -> str:
@@ -199,17 +209,21 @@ def estimate_words(plan: Mapping[str, Any], time: TileTime | None) -> str:
     return "\n".join(lines)
 
 
-def offer_words(plan: Mapping[str, Any]) -> str:
-    """Return the offer to rescale, or not to, as a link; empty where it makes no difference."""
+def offer_words(plan: Mapping[str, Any]) -> tuple[str, str]:
+    """Return why the image might be rescaled, and what the button for that says.
+
+    Where it is rescaled, the notes of the plan say why. Both are empty where nothing suggests it.
+    """
     if plan["suggested_rescale"] is None:
-        return ""
+        return "", ""
+    if plan["rescale"] is not None:
+        return "", "Do not rescale"
     factor = factor_words(plan["suggested_rescale"])
-    if plan["rescale"] is None:
-        return (
-            f"The model was trained on voxels of another size: shown {factor}, the image would "
-            "look as it knows it. <a href='auto'>Rescale</a>"
-        )
-    return "<a href='off'>Do not rescale</a>"
+    return (
+        f"The model was trained on voxels of another size: shown {factor}, the image would look "
+        "as it knows it.",
+        "Rescale",
+    )
 
 
 def factor_words(factors: list[float]) -> str:

@@ -372,11 +372,11 @@ def unexpected_end(end: EngineEnd, output: str, button: str = "Segment") -> str:
         cause = "most likely the computer ran out of memory" if end.signal == 9 else end.log
         return (
             f"The engine process ended unexpectedly (signal {end.signal}): {cause}.{kept} "
-            f"Click {button} to start anew."
+            f"Click {button} to try again."
         )
     if end.code == USAGE_EXIT_CODE:
         reason = end.log.splitlines()[-1] if end.log else "it gave no reason"
         return f"The engine refused the job: {reason.removeprefix('error: ')}"
     if not end.had_job:
-        return f"The engine process ended (exit code {end.code}). Click {button} to start anew."
+        return f"The engine process ended (exit code {end.code}). Click {button} to try again."
     return f"The engine process ended unexpectedly (exit code {end.code}).{kept}\n{end.log}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_unet.core.job import SegmentJob
 
 MAX_KEPT = 200
-"""Newest entries that are kept."""
+"""Newest occasions that are kept."""
 
 MAX_BYTES = 2**20
 """A file of `MAX_KEPT` entries has a tenth of it; a larger one is not ours."""
@@ -46,8 +46,8 @@ def times_path() -> Path:
     return folder / "tile-times.json"
 
 
-def occasion(job: SegmentJob, sha256: str) -> str:
-    """Return what a tile's time depends on: the model's file, the device, and how it is used."""
+def occasion_of(job: SegmentJob, sha256: str) -> str:
+    """Return what a tile's time depends on beside its shape: model, device, how they are used."""
     parts = (
         sha256,
         job.device,
@@ -63,25 +63,28 @@ def occasion(job: SegmentJob, sha256: str) -> str:
     return json.dumps(parts)
 
 
-def recall(key: str) -> TileTime | None:
-    """Return what was measured last on an occasion; None = nothing that can be read."""
-    try:
-        entry = _read()[key]
-        shape = tuple(int(n) for n in entry["tile_shape"])
-        return TileTime(float(entry["seconds"]), shape, str(entry["device"]))
-    except (KeyError, TypeError, ValueError):
-        return None
+def recall(occasion: str) -> tuple[TileTime, ...]:
+    """Return what was measured on an occasion, for tiles of each shape that there were."""
+    found = []
+    for entry in _read().get(occasion, {}).values():
+        try:
+            shape = tuple(int(n) for n in entry["tile_shape"])
+            found.append(TileTime(float(entry["seconds"]), shape, str(entry["device"])))
+        except (KeyError, TypeError, ValueError):
+            continue
+    return tuple(found)
 
 
-def remember(key: str, time: TileTime) -> None:
+def remember(occasion: str, time: TileTime) -> None:
     """Keep what was measured, if the file can be written."""
     entries = _read()
-    entries.pop(key, None)
-    entries[key] = {
+    shapes = entries.pop(occasion, {})
+    shapes["x".join(map(str, time.tile_shape))] = {
         "seconds": time.seconds,
         "tile_shape": list(time.tile_shape),
         "device": time.device,
     }
+    entries[occasion] = shapes
     newest = dict(list(entries.items())[-MAX_KEPT:])
     path = times_path()
     try:
@@ -92,10 +95,10 @@ def remember(key: str, time: TileTime) -> None:
         return
 
 
-def _read() -> dict[str, Any]:
+def _read() -> dict[str, dict[str, Any]]:
     """Return the entries of the file, oldest first; none if it is damaged."""
     try:
         times = json.loads(read_bounded(times_path(), MAX_BYTES))["times"]
-    except (OSError, ValueError, RecursionError, TypeError, KeyError):
+        return {key: shapes for key, shapes in times.items() if isinstance(shapes, dict)}
+    except (OSError, ValueError, RecursionError, TypeError, KeyError, AttributeError):
         return {}
-    return times if isinstance(times, dict) else {}
