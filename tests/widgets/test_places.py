@@ -111,6 +111,7 @@ def test_a_click_searches_and_a_click_on_a_place_goes_there(
     with qtbot.waitSignal(box.went) as went:
         click_row(qtbot, box, 0)
     assert went.args == [FIRST]
+    first_frame = box.view.frame
     for row, target in ((1, SECOND), (0, FIRST)):
         click_row(qtbot, box, row)
         seen = visible_part(viewer, image)
@@ -119,6 +120,7 @@ def test_a_click_searches_and_a_click_on_a_place_goes_there(
         np.testing.assert_allclose(center, (np.add(target.start, target.stop) - 1) / 2)
     frame = box.view.frame
     assert isinstance(frame, Labels)
+    assert frame is first_frame
     for corner in ((0, 0, 0), (0, 29, 29)):
         at = np.add(corner, FIRST.start)
         np.testing.assert_allclose(frame.data_to_world(corner), image.data_to_world(at))

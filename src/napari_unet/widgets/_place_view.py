@@ -45,6 +45,7 @@ class PlaceView:
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self._frame: Labels | None = None
+        self._framed_image: Image | None = None
 
     @property
     def frame(self) -> Labels | None:
@@ -84,8 +85,16 @@ class PlaceView:
         ndim = min(image.ndim, len(box.start))
         data = _framed(box.shape[-ndim:])
         translate = _translation(image, box.start[-ndim:])
+        frame = self.frame
+        if frame is not None and self._framed_image is image:
+            # In place: a layer that comes or goes makes every list of layers anew.
+            frame.data, frame.translate = data, translate
+            return
         self.remove()
-        options = labels_options(image, ndim) | {"translate": translate}
+        self._add(image, data, translate)
+
+    def _add(self, image: Image, data: Any, translate: Any) -> None:
+        options = labels_options(image, data.ndim) | {"translate": translate}
         layer = Labels(
             data,
             name=FRAME_NAME,
@@ -99,11 +108,11 @@ class PlaceView:
         layers.append(layer)
         # napari selects what is new, which would take the brush away.
         layers.selection.active = active
-        self._frame = layer
+        self._frame, self._framed_image = layer, image
 
     def remove(self) -> None:
         """Take the frame away."""
-        layer, self._frame = self.frame, None
+        layer, self._frame, self._framed_image = self.frame, None, None
         if layer is not None:
             self._viewer.layers.remove(layer)
 
