@@ -31,6 +31,7 @@ from napari_unet.widgets._run import SegmentRun, unexpected_end
 from napari_unet.widgets._runner import JobRunner
 from napari_unet.widgets._seams import SeamBox
 from napari_unet.widgets._shown_command import CommandDialog
+from napari_unet.widgets._unfinished import UnfinishedBox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +69,7 @@ class SegmentPanel(QWidget):
         self._share = 0.0
         self._planner = Planner(viewer)
         self.runner = JobRunner(self)
+        self.unfinished = UnfinishedBox(viewer)
         self.form = SegmentForm(viewer)
         self.estimate = EstimateBox(self._planned_job, self._may_estimate)
         self.seams = SeamBox(self._seam_job)
@@ -118,6 +120,7 @@ class SegmentPanel(QWidget):
         self.form.more.addWidget(self.seams)
         self.form.more.addWidget(self.command_button)
         layout = QVBoxLayout(self)
+        layout.addWidget(self.unfinished)
         layout.addWidget(self.form)
         layout.addWidget(self.output_label)
         layout.addWidget(self.estimate)
@@ -130,6 +133,7 @@ class SegmentPanel(QWidget):
             *self.form.in_order,
             self.seams.button,
             self.command_button,
+            self.estimate.offer_button,
             self.segment_button,
             self.pause_button,
             self.stop_button,
@@ -139,6 +143,9 @@ class SegmentPanel(QWidget):
             self.setTabOrder(first, second)
 
     def _connect(self) -> None:
+        self.unfinished.accept_drops(self)
+        self.unfinished.go_on_wanted.connect(self.go_on)
+        self.unfinished.complained.connect(self._complain)
         self.form.changed.connect(self._on_changed)
         self.form.complained.connect(self._complain)
         self.estimate.planned.connect(self._on_planned)
@@ -168,12 +175,14 @@ class SegmentPanel(QWidget):
         for emitter in (layers.inserted, layers.removed, layers.reordered, layers.renamed):
             emitter.connect(self.reset_choices)
         self.reset_choices()
+        self.unfinished.look_for(self.form.layer, self.form.folder)
 
     def close_engine(self, *, let_job_go_on: bool) -> None:
         """Leave no process behind but a job that may go on, and follow nothing any more."""
         layers = self._viewer.layers.events
         for emitter in (layers.inserted, layers.removed, layers.reordered, layers.renamed):
             emitter.disconnect(self.reset_choices)
+        self.unfinished.close_watch()
         self._stop_side_work()
         run, self._run = self._run, None
         if run is not None:
@@ -237,6 +246,8 @@ class SegmentPanel(QWidget):
     def _show_buttons(self, *, running: bool) -> None:
         self.segment_button.setEnabled(not running)
         self.form.setEnabled(not running)
+        self.estimate.offer_button.setEnabled(not running)
+        self.unfinished.set_busy(running)
         self.pause_button.setEnabled(running)
         self.stop_button.setEnabled(running)
         self.pause_button.setText(PAUSE_WORDS)
@@ -301,6 +312,7 @@ class SegmentPanel(QWidget):
 
     def _on_changed(self) -> None:
         self._show_output()
+        self.unfinished.look_for(self.form.layer, self.form.folder)
         if self._run is None:
             self.estimate.ask()
 
