@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socket
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from tests.app.segmenting.test_shards import whole_of
 
 from napari_unet.app.segment import run_job
 from napari_unet.app.segmenting import cluster_jobs, hand_out
-from napari_unet.app.segmenting.cluster_jobs import Submission
+from napari_unet.app.segmenting.cluster_jobs import Submission, load_jobqueue
 from napari_unet.core.events import BlockDone, Cancelled, Finished, JobStarted, Warned
 from napari_unet.errors import BackendError, ConfigError
 from napari_unet.inference.control import JobControl
@@ -44,7 +44,7 @@ def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchSyst
     """Put a fake batch system in front, and let dask know what its jobs need."""
     # The library copies an example into the user's folder of settings when it is imported.
     monkeypatch.setattr(dask.config, "PATH", str(tmp_path / "dask settings"))
-    importlib.import_module("dask_jobqueue")
+    load_jobqueue()
     system = BatchSystem(tmp_path)
     monkeypatch.setenv("PATH", f"{system.bin}{os.pathsep}{os.environ['PATH']}")
     settings = {f"jobqueue.slurm.{key}": value for key, value in SETTINGS.items()}
@@ -115,7 +115,7 @@ def test_jobs_write_what_one_process_writes_and_only_they_can_talk(
     assert computed(events) == BLOCKS
     assert stored(job.output) == whole
     (started,) = (event for event in events if isinstance(event, JobStarted))
-    assert started.device == "1 slurm jobs on auto, 1 thread each"
+    assert started.device == "1 slurm job on auto, 1 thread each"
     # Scheduler, nanny and worker were seen, and nobody else may read the keys.
     assert len(addresses) >= 3
     assert modes == {0}
@@ -225,6 +225,24 @@ def test_without_the_library_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(ConfigError, match=r"--cluster needs dask_jobqueue; .*\[distributed\]"):
         run(on_cluster(job_of(tmp_path, stack_path, model)))
+
+
+def test_the_library_does_not_take_ctrl_c_away(tmp_path: Path) -> None:
+    code = (
+        "import signal\n"
+        "from napari_unet.app.segmenting.cluster_jobs import load_jobqueue\n"
+        "before = signal.getsignal(signal.SIGINT)\n"
+        "load_jobqueue()\n"
+        "print(signal.getsignal(signal.SIGINT) is before)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"DASK_CONFIG": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout == "True\n"
 
 
 def test_the_log_of_a_job_is_quoted(tmp_path: Path) -> None:

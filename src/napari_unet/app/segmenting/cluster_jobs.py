@@ -15,7 +15,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,11 +222,10 @@ def submitted_jobs(kind: ClusterKind, jobs: int, ledger: Path) -> Iterator[JobsC
         If the scheduler cannot be started.
     """
     import dask
-    import dask_jobqueue
     import distributed
 
     library: Any = distributed
-    jobqueue: Any = dask_jobqueue
+    jobqueue = load_jobqueue()
     with _own_folder(ledger) as folder:
         submission = Submission(kind, jobs, folder)
         cores = _required(kind)
@@ -241,6 +242,27 @@ def submitted_jobs(kind: ClusterKind, jobs: int, ledger: Path) -> Iterator[JobsC
         with cluster, library.Client(cluster, set_as_default=False) as client:
             cluster.scale(jobs=jobs)
             yield JobsCrew(client, cluster, submission)
+
+
+def load_jobqueue() -> Any:
+    """Return dask-jobqueue, loaded so that this process goes on to obey Ctrl-C in its own way.
+
+    Raises
+    ------
+    BackendError
+        If it cannot be loaded here.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        # It lets Ctrl-C end the process, without a word and with the exit code 0.
+        library = importlib.import_module("dask_jobqueue")
+    except ValueError as error:
+        raise BackendError(
+            f"dask_jobqueue cannot be loaded ({error}); import it in the main thread first"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
+    return library
 
 
 def _required(kind: str) -> int:

@@ -88,7 +88,8 @@ class WorkersRun(Run):
         if job.scheduler is not None:
             who = f"workers of {job.scheduler} on {job.device}"
         if job.cluster is not None:
-            who = f"{job.jobs} {job.cluster} jobs on {job.device}"
+            several = "s" * ((job.jobs or 1) > 1)
+            who = f"{job.jobs} {job.cluster} job{several} on {job.device}"
         self._provenance |= {"device": who, "threads": self.threads}
         if job.workers is not None:
             self._provenance["workers"] = job.workers
