@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from npe2 import PluginManifest
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_unet.app.models import find_model
 from napari_unet.widgets._form import DEVICES
@@ -90,16 +92,43 @@ def test_a_new_panel_begins_with_them(
     assert (tmp_path / "results" / "stack.unet.zarr").is_dir()
 
 
-def test_an_open_panel_follows_them_until_it_is_closed(
+def test_an_open_panel_follows_them_when_their_dialog_is_closed(
     settings: Any, make_dock: Any, user: Any
 ) -> None:
     dock = make_dock()
     dock.pages.setCurrentIndex(1)
-    assert dock.panel.form.device_combo.currentText() == "auto"
+    user.wait_until(lambda: dock._window is not None)
+    form = dock.panel.form
+    form.device_combo.setCurrentText("cuda")
+    # Nothing has changed: what was chosen stays.
+    QApplication.sendEvent(dock._window, QEvent(QEvent.Type.WindowActivate))
+    assert form.device_combo.currentText() == "cuda"
     settings.device = "cpu"
-    assert dock.panel.form.device_combo.currentText() == "cpu"
+    QApplication.sendEvent(dock._window, QEvent(QEvent.Type.WindowActivate))
+    assert form.device_combo.currentText() == "cpu"
     assert dock.fine_tune.form.options.device_combo.currentText() == "cpu"
-    dock.panel._viewer.window.remove_dock_widget(dock)
-    user.wait_until(lambda: not dock._is_open)
-    settings.device = "cuda"
-    assert dock.panel.form.device_combo.currentText() == "cpu"
+
+
+def test_opening_does_not_read_all_manifests_for_nothing(
+    plugin_settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari.settings
+
+    def slow(_: str) -> None:
+        raise AssertionError("the manifests are read")
+
+    monkeypatch.setattr(napari.settings, "get_plugin_settings", slow)
+    assert preferred() == Preferences()
+
+
+def test_what_was_set_in_an_earlier_session_is_read(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari.settings
+
+    settings.device = "cpu"
+    (file,) = tmp_path.rglob("napari-unet.yaml")
+    napari.settings._clear_plugin_settings_cache()
+    napari_settings = type("Settings", (), {"config_path": file.with_name("settings.yaml")})
+    monkeypatch.setattr(napari.settings, "get_settings", napari_settings)
+    assert preferred() == Preferences("cpu")

@@ -30,6 +30,18 @@ def unwrapped(viewer: Any) -> Any:
     return getattr(viewer, "__wrapped__", viewer)
 
 
+def plugin_settings_made() -> bool:
+    """Return whether napari has made its models of the plugins' preferences in this session.
+
+    Making them is slow. Where it cannot be told any more, the answer is yes: then they are made
+    when they are asked for.
+    """
+    import napari.settings
+
+    made = getattr(napari.settings, "_PLUGIN_SETTINGS", None)
+    return not isinstance(made, dict) or bool(made)
+
+
 class PartialRefresh:
     """Redraws parts of a Labels layer whose data changed; for the GUI's thread only.
 

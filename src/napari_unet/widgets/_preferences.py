@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from napari_unet.widgets._napari_private import plugin_settings_made
 
+if TYPE_CHECKING:
     from napari_unet.core.header import ModelHeader
 
 logger = logging.getLogger(__name__)
@@ -59,27 +59,27 @@ def preferred() -> Preferences:
     return Preferences(str(section.device), float(section.tile_memory), folder)
 
 
-def follow_preferences(callback: Callable[[Any], None]) -> None:
-    """Call a method, kept weakly, whenever a preference changes; `leave_preferences` ends it."""
-    section = _section()
-    if section is not None:
-        section.events.connect(callback)
-
-
-def leave_preferences(callback: Callable[[Any], None]) -> None:
-    """Call a method no more; nothing happens where it was not called."""
-    section = _section()
-    if section is not None:
-        section.events.disconnect(callback)
-
-
 def _section() -> Any:
-    """Return napari's evented model of our preferences; None if it cannot give one."""
+    """Return napari's evented model of our preferences; None where all are as they were at first.
+
+    napari makes it from the manifests of all plugins, which it reads again for that: a tenth of a
+    second or more. So it is not asked as long as there is nothing to know.
+    """
     try:
         from napari.settings import get_plugin_settings
 
+        if not plugin_settings_made() and not _file_exists():
+            return None
         return getattr(get_plugin_settings(PLUGIN), SECTION)
     except (ImportError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         # napari before 0.9, our manifest not found, or another plugin's configuration is broken.
         logger.info("no preferences: %r", error)
         return None
+
+
+def _file_exists() -> bool:
+    """Return whether a preference of ours was ever changed: napari writes a file then."""
+    from napari.settings import get_settings
+
+    path = get_settings().config_path
+    return path is not None and (Path(path).parent / f"{PLUGIN}.yaml").exists()

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.widgets._napari_private import unwrapped
-from napari_unet.widgets._preferences import follow_preferences, leave_preferences, preferred
+from napari_unet.widgets._preferences import preferred
 from napari_unet.widgets._soon import soon
 from napari_unet.widgets.segment import SegmentPanel
 
@@ -74,7 +74,7 @@ class SegmentDock(QWidget):
         self.pages.addTab(self._second_page, "Fine-tune")
         self.pages.addTab(self._third_page, "Models")
         self.pages.currentChanged.connect(self._on_page_changed)
-        follow_preferences(self._on_preferences_changed)
+        self._preferences = preferred()
 
     def reset_choices(self, event: object = None) -> None:
         """Offer the viewer's layers as they are now; napari calls this when they change."""
@@ -132,10 +132,14 @@ class SegmentDock(QWidget):
             if taught == old:
                 combo.setCurrentText(new)
 
-    def _on_preferences_changed(self, _: object = None) -> None:
-        self.panel.form.begin_with(preferred())
+    def _follow_preferences(self) -> None:
+        """Begin anew with the preferences where they have changed."""
+        known, self._preferences = self._preferences, preferred()
+        if self._preferences == known:
+            return
+        self.panel.form.begin_with(self._preferences)
         if self.fine_tune is not None:
-            self.fine_tune.form.options.device_combo.setCurrentText(preferred().device)
+            self.fine_tune.form.options.device_combo.setCurrentText(self._preferences.device)
 
     def _choose_for_segmenting(self, name: str) -> None:
         self.panel.form.choose_model(name)
@@ -169,7 +173,6 @@ class SegmentDock(QWidget):
         self._watch(_main_window(self))
         if not self._is_open:
             self._is_open = True
-            follow_preferences(self._on_preferences_changed)
             self.panel.open()
             if self.fine_tune is not None:
                 self.fine_tune.open()
@@ -190,8 +193,12 @@ class SegmentDock(QWidget):
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Ask what is to become of a running job before napari's window closes."""
-        closing = event is not None and event.type() == QEvent.Type.Close
-        if event is None or watched is not self._window or not closing:
+        if event is None or watched is not self._window:
+            return False
+        if event.type() == QEvent.Type.WindowActivate:
+            # The dialog of the preferences, which lies before the window, may just be closed.
+            self._follow_preferences()
+        if event.type() != QEvent.Type.Close:
             return False
         if self._may_close():
             # napari may ask a question of its own, and stay open.
@@ -218,7 +225,6 @@ class SegmentDock(QWidget):
         if self._is_open:
             self._is_open = False
             self._watch(None)
-            leave_preferences(self._on_preferences_changed)
             self.panel.close_engine(let_job_go_on=answer is Answer.GO_ON)
             if self.fine_tune is not None:
                 self.fine_tune.close_engine()
