@@ -10,7 +10,8 @@ knows the first two. Scored at argmax on slices 8-12; settings were chosen on sl
 
 For each seed one line: the model as it is, a head on the last features alone as a fine-tune fits it
 first, and a draft. Then the engine is driven as the panel drives it, on a view of 512 x 512:
-seconds to the first draft, and from each of ten strokes to the draft that has learnt it.
+seconds to the first draft, and from each of ten strokes to the draft that has learnt it. Seconds of
+the processor (``_cpu_s``) tell on a busy machine what they would be on a quiet one.
 """
 
 from __future__ import annotations
@@ -105,15 +106,17 @@ def scores(
     head: Head, tiles: dict[int, FeatureTile], classes: npt.NDArray[np.uint8]
 ) -> dict[str, float]:
     """Return F1 of membranes and IoU of mitochondria on some slices, and seconds per slice."""
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     found = np.concatenate([tile.classes(head, tile.box) for tile in tiles.values()])
     seconds = (time.perf_counter() - began) / len(tiles)
+    cpu_seconds = (time.process_time() - worked) / len(tiles)
     true = classes[list(tiles)]
     guess, real = (labels == fine_tune.MITOCHONDRION for labels in (found, true))
     return {
         "membrane_f1": fine_tune.f1(found == fine_tune.MEMBRANE, true == fine_tune.MEMBRANE),
         "mitochondrion_iou": float((guess & real).sum() / max((guess | real).sum(), 1)),
         "repaint_s": seconds,
+        "repaint_cpu_s": cpu_seconds,
     }
 
 
@@ -124,9 +127,12 @@ def quality(options: argparse.Namespace, folder: Path) -> None:
     tifffile.imwrite(image, raw, metadata=None)
     draft = opened(image, folder, options.threads)
     whole = [Box((z, 0, 0), (z + 1, *classes.shape[1:])) for z in range(len(classes))]
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     painted_tiles = {z: draft.net.tile(draft.image, whole[z]) for z in fine_tune.PAINTED}
-    forward = (time.perf_counter() - began) / len(painted_tiles)
+    tile_times = {
+        "tile_s": (time.perf_counter() - began) / len(painted_tiles),
+        "tile_cpu_s": (time.process_time() - worked) / len(painted_tiles),
+    }
     scored = range(*options.scored)
     tiles = {z: draft.net.tile(draft.image, whole[z]) for z in scored}
     start = draft.heads.start(CLASSES, {})
@@ -142,15 +148,15 @@ def quality(options: argparse.Namespace, folder: Path) -> None:
         if strokes is None:
             continue
         for name in ("last features", "draft"):
-            began = time.perf_counter()
+            began, worked = time.perf_counter(), time.process_time()
             head = last_head(draft, cells) if name != "draft" else draft.heads.fit(start, strokes)
-            seconds = time.perf_counter() - began
-            lines[name].append({**scores(head, tiles, classes), "fit_s": seconds})
+            fit = {"fit_s": time.perf_counter() - began, "fit_cpu_s": time.process_time() - worked}
+            lines[name].append({**scores(head, tiles, classes), **fit})
             report(name, seed, strokes.total, lines[name][-1])
     for name, found in lines.items():
         mean = {key: statistics.fmean(line[key] for line in found) for key in found[0]}
         report(name, "mean", options.seeds, mean)
-    report("network", "mean", len(painted_tiles), {"tile_s": forward})
+    report("network", "mean", len(painted_tiles), tile_times)
 
 
 def report(name: str, seed: int | str, pixels: int, values: dict[str, float]) -> None:

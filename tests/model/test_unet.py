@@ -53,6 +53,24 @@ def test_every_convolution_has_the_size_of_the_papers_figure() -> None:
     assert edges == PAPER_EDGES
 
 
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("depth", [0, 1, 3])
+def test_features_of_all_levels_are_what_the_paths_end_with(padding: Any, depth: int) -> None:
+    net = UNet(base_channels=2, depth=depth, padding=padding).eval()
+    ends: dict[nn.Module, Tensor] = {}
+    for block in (*net.down, *net.merge):
+        block.register_forward_hook(lambda module, _, out: ends.update({module: out}))
+    edge = net.architecture.geometry().input_shape((1, 50, 50))[1]
+    with torch.no_grad():
+        expanding, contracting = net.level_features(image_of(edge))
+        assert torch.equal(expanding[0], net.features(image_of(edge)))
+    assert (len(expanding), len(contracting)) == (max(depth, 1), depth)
+    for level, (up, down) in enumerate(zip(expanding, contracting, strict=False)):
+        assert torch.equal(up, ends[net.merge[depth - 1 - level]])
+        assert torch.equal(down, center_crop(ends[net.down[level]], up.shape[-2:]))
+        assert up.shape == down.shape == (1, 2 * 2**level, *up.shape[2:])
+
+
 def plain_unet(net: UNet, image: Tensor) -> Tensor:
     """Fig. 1 of the paper, written down in torch functions with the weights of `net`."""
     w = net.state_dict()

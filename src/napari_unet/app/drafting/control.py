@@ -34,7 +34,13 @@ class _Classes:
     at: float
 
 
-_Wish: TypeAlias = _LookAt | _Strokes | _Classes | None
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    path: str | None
+    at: float
+
+
+_Wish: TypeAlias = _LookAt | _Strokes | _Classes | _Annotation | None
 
 
 @dataclass(slots=True)
@@ -51,6 +57,10 @@ class Wishes:
         The classes now; None = those before.
     rename : dict
         With `classes`: names of the model's classes -> their names in `classes`.
+    annotation : str or None
+        With `is_elsewhere`: path of the stored annotation that is painted into now.
+    is_elsewhere : bool
+        Whether another annotation is painted into than before.
     seen_at, painted_at : float or None
         When the view was wished, and when the oldest change of strokes or classes was said, by
         `time.monotonic`.
@@ -60,6 +70,8 @@ class Wishes:
     strokes: list[Box] = field(default_factory=list)
     classes: tuple[str, ...] | None = None
     rename: dict[str, str] = field(default_factory=dict)
+    annotation: str | None = None
+    is_elsewhere: bool = False
     seen_at: float | None = None
     painted_at: float | None = None
 
@@ -78,6 +90,10 @@ class Wishes:
                 self.painted_at = at if self.painted_at is None else self.painted_at
             case _Classes(names=names, rename=rename, at=at):
                 self.classes, self.rename = names, rename
+                self.painted_at = at if self.painted_at is None else self.painted_at
+            case _Annotation(path=path, at=at):
+                # What has changed in the one before is of no use any more.
+                self.annotation, self.is_elsewhere, self.strokes = path, True, []
                 self.painted_at = at if self.painted_at is None else self.painted_at
 
 
@@ -112,6 +128,10 @@ class DraftControl(JobControl):
     def change_strokes(self, boxes: Sequence[Box]) -> None:
         """Say where the stored annotation has changed, (z, y, x)."""
         self._news.put(_Strokes(tuple(boxes), time.monotonic()))
+
+    def change_annotation(self, path: str | None) -> None:
+        """Say that another stored annotation is painted into from now on; None = none."""
+        self._news.put(_Annotation(path, time.monotonic()))
 
     def change_classes(self, names: Sequence[str], rename: Mapping[str, str]) -> None:
         """Say what the labels mean from now on, and which classes of the model are renamed."""

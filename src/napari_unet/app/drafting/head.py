@@ -35,7 +35,7 @@ PULL_PER_FEATURE = 0.6
 Grows with the number of features, as what one pixel can move does.
 """
 
-PULL_OF_NEW = 0.06
+PULL_OF_NEW = 0.03
 """The same for classes that the model does not know: nothing speaks for where they start."""
 
 LEAST_SPREAD = 0.1

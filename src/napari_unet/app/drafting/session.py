@@ -113,6 +113,12 @@ class DraftSession:
             else:
                 renumbered = self._start.classes[: len(known)] != known
         try:
+            if wishes.is_elsewhere:
+                self._painted, self._new = (
+                    Painted(wishes.annotation, self._opened.image),
+                    NewStrokes(),
+                )
+                self._unread = self._painted.boxes()
             boxes = self._painted.boxes() if renumbered else wishes.strokes
             changes = self._painted.read(boxes)
         except (InputError, AnnotationError) as error:

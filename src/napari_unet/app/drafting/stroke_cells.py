@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,11 +64,9 @@ class Cell:
     rows : numpy.ndarray
         Which of them stand for all, by class; those of a class are in an order of chance.
     features : Tensor or None
-        Of `rows`; None = not known yet.
+        Of `rows`; None = not known: not yet, or the network cannot tell, or they were forgotten.
     surroundings : Tensor or None
         (2, features) mean of features, and of their squares, in the cell and around it.
-    hopeless : bool
-        The features cannot be computed, or were forgotten for want of memory.
     """
 
     box: Box
@@ -76,7 +75,6 @@ class Cell:
     rows: npt.NDArray[np.intp]
     features: Tensor | None = None
     surroundings: Tensor | None = None
-    hopeless: bool = False
 
     @property
     def size(self) -> int:
@@ -101,7 +99,6 @@ class Cell:
         )
         around = tile.features(y.ravel(), x.ravel()).double()
         self.surroundings = torch.stack([around.mean(dim=0), around.square().mean(dim=0)])
-        self.hopeless = False
 
 
 @dataclass(slots=True, eq=False)
@@ -136,6 +133,7 @@ class StrokeCells:
 
     image: NetworkImage
     _cells: dict[Shape, Cell] = field(default_factory=dict)
+    _unknown: dict[Shape, Cell] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -176,6 +174,7 @@ class StrokeCells:
         for key, some in found.items():
             cell = self._new_cell(key, positions[some], values[some])
             old = self._cells.pop(key, None)
+            self._unknown.pop(key, None)
             fresh = _fresh(old, cell)
             if fresh.any():
                 where = _places(cell.positions[fresh], self.image)
@@ -184,8 +183,11 @@ class StrokeCells:
                 if old is not None:
                     _pass_on(old, cell)
                 self._cells[key] = cell
+                if cell.features is None:
+                    self._unknown[key] = cell
         for key in list(self._cells)[: max(len(self._cells) - MAX_CELLS, 0)]:
             del self._cells[key]
+            self._unknown.pop(key, None)
         return changes
 
     def extents(self) -> list[Box]:
@@ -194,11 +196,7 @@ class StrokeCells:
 
     def unknown(self) -> list[Box]:
         """Return the boxes of cells whose features have to be computed, the newest first."""
-        return [
-            cell.box
-            for cell in reversed(self._cells.values())
-            if cell.features is None and not cell.hopeless
-        ]
+        return [cell.box for cell in reversed(self._unknown.values())]
 
     def take_from(self, box: Box, tile: FeatureTile | None) -> bool:
         """Learn the features of cells in a box; None = they cannot be computed.
@@ -208,21 +206,20 @@ class StrokeCells:
         bool
             Whether something was learnt.
         """
-        learnt = False
-        for cell in self._cells.values():
-            if cell.features is None and box.contains(cell.box):
-                if tile is None:
-                    cell.hopeless = True
-                else:
-                    cell.take_from(tile, self.image)
-                    learnt = True
+        found = [key for key, cell in self._unknown.items() if box.contains(cell.box)]
+        for key in found:
+            cell = self._unknown.pop(key)
+            if tile is not None:
+                cell.take_from(tile, self.image)
+        if tile is None or not found:
+            return False
         excess = self.size - MAX_STROKE_BYTES
-        for cell in list(self._cells.values())[:-1]:
+        for cell in self._cells.values():
             if excess <= 0:
                 break
             excess -= cell.size
-            cell.features, cell.surroundings, cell.hopeless = None, None, True
-        return learnt
+            cell.features = cell.surroundings = None
+        return True
 
     def features(self, classes: int) -> StrokeFeatures | None:
         """Return what a head of so many classes is fitted to; None = nothing is known.
@@ -250,7 +247,9 @@ class StrokeCells:
         return StrokeFeatures(torch.cat(rows), found, mean.float(), spread.float(), total)
 
     def _touching(self, cells: Box) -> list[Shape]:
-        return [key for key in self._cells if _is_in(key, cells)]
+        """Return the known ones of a few cells."""
+        ranges = (range(a, b) for a, b in zip(cells.start, cells.stop, strict=True))
+        return [key for key in itertools.product(*ranges) if key in self._cells]
 
     def _new_cell(
         self,
@@ -341,7 +340,3 @@ def _pass_on(old: Cell, new: Cell) -> None:
     if np.array_equal(had[order][at], new.positions[new.rows]):
         new.features = old.features[torch.from_numpy(order[at])]
         new.surroundings = old.surroundings
-
-
-def _is_in(key: Shape, cells: Box) -> bool:
-    return all(a <= k < b for k, a, b in zip(key, cells.start, cells.stop, strict=True))

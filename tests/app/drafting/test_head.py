@@ -1,0 +1,106 @@
+"""The fit of the last layer, against scikit-learn, and what it must not do."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from napari_unet.app.drafting.head import (
+    PULL_PER_FEATURE,
+    Head,
+    HeadMaker,
+    StrokeFeatures,
+)
+from napari_unet.errors import ConfigError
+
+WIDTHS = (4, 6)
+
+
+def layer(rng: np.random.Generator, classes: int = 2) -> nn.Conv2d:
+    made = nn.Conv2d(3, classes, 1)
+    with torch.no_grad():
+        made.weight.copy_(torch.from_numpy(rng.normal(0, 1, (classes, 3, 1, 1))))
+    return made
+
+
+def strokes(rng: np.random.Generator, classes: int, count: int = 400) -> StrokeFeatures:
+    centers = rng.normal(0, 1, (classes, 10))
+    labels = rng.integers(0, classes, count)
+    rows = centers[labels] + rng.normal(0, 1, (count, 10))
+    spread = torch.from_numpy(rng.uniform(0.5, 2, 10)).float()
+    mean = torch.from_numpy(rng.normal(0, 1, 10)).float()
+    return StrokeFeatures(
+        torch.from_numpy(rows).float(), torch.from_numpy(labels), mean, spread, count
+    )
+
+
+def test_it_is_the_regression_of_scikit_learn(rng: np.random.Generator) -> None:
+    maker = HeadMaker(layer(rng, 3), "abc", WIDTHS)
+    blank = Head(("x", "y", "z"), torch.zeros((3, 10)), torch.zeros(3), WIDTHS)
+    given = strokes(rng, 3)
+    found = maker.fit(blank, given)
+    scaled = ((given.rows - given.mean) / given.spread).numpy()
+    # Its penalty is half the squared norm; a column of ones is a bias that is penalized, too.
+    inputs = np.hstack([scaled, np.ones((len(scaled), 1))])
+    reference = LogisticRegression(
+        C=1 / (2 * PULL_PER_FEATURE * 10), fit_intercept=False, tol=1e-8, max_iter=1000
+    ).fit(inputs, given.labels.numpy())
+    said = torch.softmax(given.rows @ found.matrix.T + found.bias, dim=1)
+    np.testing.assert_allclose(said, reference.predict_proba(inputs), atol=2e-3)
+    assert found.learned == 400
+
+
+def test_it_starts_as_the_model_and_new_classes_start_low(rng: np.random.Generator) -> None:
+    made = layer(rng)
+    maker = HeadMaker(made, ("cell", "membrane"), WIDTHS)
+    head = maker.start(("new", "wall", "cell"), {"membrane": "wall"})
+    assert head.new == ("new",)
+    features = torch.from_numpy(rng.normal(0, 3, (50, 10))).float()
+    with torch.no_grad():
+        of_model = made(features[:, :3].T[None, :, :, None])[0, :, :, 0].argmax(dim=0)
+    np.testing.assert_array_equal(head.predict(features), np.where(of_model == 0, 3, 2))
+    with pytest.raises(ConfigError, match="cannot be renamed"):
+        maker.start(("cell",), {"nucleus": "cell"})
+
+
+def test_a_head_without_known_classes_says_nothing_until_it_learns(
+    rng: np.random.Generator,
+) -> None:
+    maker = HeadMaker(layer(rng), ("cell", "membrane"), WIDTHS)
+    start = maker.start(("p", "q"), {})
+    given = strokes(rng, 2)
+    assert not start.predict(given.rows).any()
+    right = maker.fit(start, given).predict(given.rows) == given.labels.numpy() + 1
+    assert right.mean() > 0.8
+
+
+def test_one_stroke_changes_what_is_like_it_and_little_else(rng: np.random.Generator) -> None:
+    maker = HeadMaker(layer(rng), ("a", "b"), (4, 96))
+    start = maker.start(("a", "b"), {})
+    everywhere = torch.from_numpy(rng.normal(0, 1, (2000, 100))).float()
+    before = start.predict(everywhere)
+    wrong = everywhere[int(np.flatnonzero(before == 1)[0])]
+    rows = wrong + 0.3 * torch.from_numpy(rng.normal(0, 1, (40, 100))).float()
+    labels = torch.ones(40, dtype=torch.long)
+    given = StrokeFeatures(rows, labels, torch.zeros(100), torch.ones(100), 40)
+    head = maker.fit(start, given)
+    assert (head.predict(rows) == 2).mean() > 0.9
+    assert (head.predict(everywhere) != before).mean() < 0.15
+
+
+def test_a_silent_feature_does_not_count_hundredfold(rng: np.random.Generator) -> None:
+    maker = HeadMaker(layer(rng), ("a", "b"), WIDTHS)
+    given = strokes(rng, 2)
+    spread = given.spread.clone()
+    spread[3] = 0
+    silent = StrokeFeatures(given.rows, given.labels, given.mean, spread, given.total)
+    head = maker.fit(maker.start(("a", "b"), {}), silent)
+    weights = head.matrix[:, 3:].abs().amax(dim=0)
+    assert weights[0] < 10 * weights[1:].max()
+    flat = StrokeFeatures(
+        given.rows * 0 + 1, given.labels, torch.ones(10), torch.zeros(10), given.total
+    )
+    assert bool(torch.isfinite(maker.fit(maker.start(("a", "b"), {}), flat).matrix).all())
