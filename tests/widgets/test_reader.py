@@ -13,6 +13,8 @@ import pytest
 
 from napari_unet.app.job_files import JobRecord, write_record
 from napari_unet.app.objects import run_objects
+from napari_unet.core.arrays import PyramidLevel
+from napari_unet.core.axes import VoxelSize
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo
 from napari_unet.core.job import SegmentJob
@@ -22,6 +24,7 @@ from napari_unet.errors import ConfigError, StorageError
 from napari_unet.io.image import open_image
 from napari_unet.io.ome_zarr_writer import OutputSpec, create_output
 from napari_unet.io.pyramid import plan_levels
+from napari_unet.widgets import _result
 from napari_unet.widgets import reader as reader_module
 from napari_unet.widgets._spool import SpoolRequest, spool
 from napari_unet.widgets.reader import get_reader
@@ -169,3 +172,60 @@ def test_objects_open_without_their_table_and_after_a_move(
     shutil.rmtree(moved / "em.unet.zarr" / "labels" / "fake-objects")
     with pytest.raises(StorageError, match="no objects 'fake-objects' any more"):
         reader(str(path))
+
+
+def test_probabilities_open_one_layer_per_class(
+    make_napari_viewer: Any, record: Path, stack: Any, rng: np.random.Generator
+) -> None:
+    out = record.parent / "em.unet.zarr"
+    source = open_image(record.parent / "em.zarr")
+    infos = tuple(ClassInfo(name=name, color=color) for name, color in CLASSES)
+    values = json.loads(record.read_text())
+    values["job"]["probabilities"] = True
+    spec = OutputSpec(
+        out, "fake", "zyx", plan_levels(source), infos, probability_type="float16",
+        attributes={"job": SegmentJob.parse(values["job"], source="test").model_dump()},
+    )  # fmt: skip
+    sink = create_output(spec, replace=True)
+    box = Box.of_shape(source.shape)
+    membrane = rng.random(source.shape, dtype=np.float32)
+    sink.write_labels(box, 1 + (membrane > 0.5).astype(np.uint8))
+    sink.write_probabilities(box, np.stack([1 - membrane, membrane]))
+    record.write_text(json.dumps(values))
+    for state, name in (("begun", "em.zarr: fake (unfinished)"), ("done", "em.zarr: fake")):
+        if state == "done":
+            sink.finish({})
+        viewer = make_napari_viewer()
+        viewer.open(record, plugin="napari-unet")
+        names = [layer.name for layer in viewer.layers]
+        assert names == ["em.zarr", name, "em.zarr: fake, interior", "em.zarr: fake, membrane"]
+        chances = viewer.layers["em.zarr: fake, membrane"]
+        np.testing.assert_allclose(np.asarray(chances.data), membrane, atol=1e-3)
+        np.testing.assert_array_equal(chances.scale, (40, 8, 4))
+        assert tuple(chances.contrast_limits) == (0, 1)
+        # The classes are what was asked to be opened; these wait to be looked at.
+        assert not chances.visible
+        np.testing.assert_array_equal(viewer.layers[name].data, 1 + (membrane > 0.5))
+
+
+def test_an_unfinished_run_shows_what_is_done_at_every_level(
+    make_napari_viewer: Any, record: Path, monkeypatch: pytest.MonkeyPatch, stack: Any
+) -> None:
+    monkeypatch.setattr(_result, "MAX_PLANE_EDGE", 100)
+    out = record.parent / "em.unet.zarr"
+    source = open_image(record.parent / "em.zarr")
+    infos = tuple(ClassInfo(name=name, color=color) for name, color in CLASSES)
+    halved = PyramidLevel((3, 75, 100), VoxelSize(40, 16, 8, "nanometer"))
+    spec = OutputSpec(out, "fake", "zyx", (source.levels[0], halved), infos)
+    sink = create_output(spec, replace=True)
+    part = Box((1, 0, 0), (2, 150, 100))
+    sink.write_labels(part, np.full(part.shape, 2, np.uint8))
+    viewer = make_napari_viewer()
+    viewer.open(record, plugin="napari-unet")
+    labels = viewer.layers["em.zarr: fake (unfinished)"]
+    assert labels.multiscale
+    fine, coarse = labels.data
+    assert np.all(np.asarray(fine[1, :, :100]) == 2)
+    # The stored one is empty until the run has finished.
+    assert np.all(np.asarray(coarse[1, :, :50]) == 2)
+    assert not np.any(np.asarray(coarse[0]))

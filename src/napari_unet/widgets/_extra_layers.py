@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Labels
 
-from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.io.label_output import list_labels
-from napari_unet.io.selection import Selection
-from napari_unet.widgets._layers import METADATA_KEY, labels_metadata, labels_options
+from napari_unet.widgets._layers import METADATA_KEY, labels_options
 from napari_unet.widgets._request import ResultKind
-from napari_unet.widgets.reader import lazy_levels, objects_layer
+from napari_unet.widgets.reader import objects_layer, probability_layers
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -51,7 +49,8 @@ def extra_layers(image: Image, job: SegmentJob, event: Finished | AlreadyDone) -
         own = [s for s in stored if s.kind == "objects" and s.attributes.get("from") == event.name]
         return [_on_image(image, s) for s in own if s.state == "complete"]
     (classes,) = (s for s in stored if s.name == event.name)
-    return probability_layers(image, job, classes)
+    layers = probability_layers(classes, image.name)
+    return [(d, o | labels_options(image, _axes(d)), k) for d, o, k in layers]
 
 
 def remove_shown(viewer: Any, labels: str, name: str | None = None) -> None:
@@ -80,33 +79,6 @@ def _on_image(image: Image, objects: StoredLabels) -> LayerData:
     """Return the layer of objects, placed as the image's layer is."""
     data, options, kind = objects_layer(objects, image.name)
     return data, options | labels_options(image, _axes(data)), kind
-
-
-def probability_layers(image: Image, job: SegmentJob, stored: StoredLabels) -> list[LayerData]:
-    """Return one image layer for each class, from black to the class's color.
-
-    Of several the first, which is the background or the interior, begins hidden.
-    """
-    from napari.utils.colormaps import Colormap
-
-    labels = str(stored.path / "labels" / stored.name / "0")
-    metadata = labels_metadata(job, str(stored.path), stored.name, labels)
-    layers: list[LayerData] = []
-    for number, item in enumerate(stored.classes):
-        source = stored.open_probabilities([number + FIRST_CLASS])
-        folder = str(stored.path / "probabilities" / stored.name)
-        data, is_pyramid = lazy_levels(folder, source, Selection(channel=str(number)))
-        options = labels_options(image, _axes(data)) | {
-            "name": f"{image.name}: {stored.name}, {item.name}",
-            "colormap": Colormap(["black", item.color], name=item.name),
-            "contrast_limits": (0.0, 1.0),
-            "blending": "additive",
-            "visible": number > 0 or len(stored.classes) == 1,
-            "multiscale": is_pyramid,
-            "metadata": metadata,
-        }
-        layers.append((data, options, "image"))
-    return layers
 
 
 def _axes(data: Any) -> int:

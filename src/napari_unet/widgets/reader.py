@@ -1,4 +1,4 @@
-"""Opens the record of a run, ``NAME.unet.json``: its labels, its objects, and its image.
+"""Opens the record of a run, ``NAME.unet.json``: its image, labels, objects and probabilities.
 
 What is not there any more is left out, but for the labels that the record is about.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.job_files import RECORD_SUFFIX, JobRecord, read_record
 from napari_unet.app.objecting.record import TABLES, is_objects_record, read_objects_record
+from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.core.job import SegmentJob
 from napari_unet.errors import StorageError, UNetError
 from napari_unet.io.image import open_image
@@ -45,7 +46,7 @@ def get_reader(path: str | list[str]) -> Callable[[str], list[LayerData]] | None
 
 
 def read_job_record(path: str) -> list[LayerData]:
-    """Return the layers of a run: its image, if it can still be opened, its labels and objects.
+    """Return the layers of a run: its image, if it can still be opened, and what was made of it.
 
     The record of a segmentation gives its classes and all complete objects that were made of them,
     the record of objects gives these alone.
@@ -59,11 +60,18 @@ def read_job_record(path: str) -> list[LayerData]:
         return _objects_of_record(Path(path))
     record = read_record(Path(path))
     folder = labels_folder(record, Path(path))
+    output, image_name = folder.parent.parent, source_name(record.job.input)
     layers = [labels_layer(record, folder)]
+    for stored in _stored_in(output):
+        if stored.name == record.name and record.job.probabilities and stored.has_probabilities:
+            hidden = {"visible": False}
+            layers += [(d, o | hidden, k) for d, o, k in probability_layers(stored, image_name)]
     layers += [
-        objects_layer(stored, source_name(record.job.input))
-        for stored in _objects_in(folder.parent.parent)
-        if stored.attributes.get("from") == record.name and stored.state == "complete"
+        objects_layer(stored, image_name)
+        for stored in _stored_in(output)
+        if stored.kind == "objects"
+        and stored.attributes.get("from") == record.name
+        and stored.state == "complete"
     ]
     return _with_image(record.job, layers)
 
@@ -104,12 +112,54 @@ def _objects_of_record(path: Path) -> list[LayerData]:
     return _with_image(job, [objects_layer(found[record.name], image_name)])
 
 
-def _objects_in(output: Path) -> list[StoredLabels]:
-    """Return the objects of an output; none if it cannot say."""
+def _stored_in(output: Path) -> tuple[StoredLabels, ...]:
+    """Return the label images of an output; none if it cannot say."""
     try:
-        return [stored for stored in list_labels(output) if stored.kind == "objects"]
+        return list_labels(output)
     except UNetError:
-        return []
+        return ()
+
+
+def probability_layers(stored: StoredLabels, image_name: str) -> list[LayerData]:
+    """Return one image layer for each class, from black to the class's color.
+
+    Of several the first, which is the background or the interior, begins hidden.
+
+    Parameters
+    ----------
+    stored : StoredLabels
+        Classes with probabilities; of an unfinished run what is done.
+    image_name : str
+        What the layers are called by.
+
+    Raises
+    ------
+    UNetError
+        If they cannot be read.
+    """
+    from napari.utils.colormaps import Colormap
+
+    labels = str(stored.path / "labels" / stored.name / "0")
+    job = SegmentJob.parse(dict(stored.attributes.get("job") or {}), source=str(stored.path))
+    folder = str(stored.path / "probabilities" / stored.name)
+    layers: list[LayerData] = []
+    for number, item in enumerate(stored.classes):
+        source = stored.open_probabilities([number + FIRST_CLASS])
+        data: Any = LazyImage(source)
+        is_pyramid = False
+        if stored.state == "complete":
+            data, is_pyramid = lazy_levels(folder, source, Selection(channel=str(number)))
+        options = placement(source) | {
+            "name": f"{image_name}: {stored.name}, {item.name}",
+            "colormap": Colormap(["black", item.color], name=item.name),
+            "contrast_limits": (0.0, 1.0),
+            "blending": "additive",
+            "visible": number > 0 or len(stored.classes) == 1,
+            "multiscale": is_pyramid,
+            "metadata": labels_metadata(job, str(stored.path), stored.name, labels),
+        }
+        layers.append((data, options, "image"))
+    return layers
 
 
 def _with_image(job: SegmentJob | None, layers: list[LayerData]) -> list[LayerData]:
@@ -144,14 +194,28 @@ def labels_folder(record: JobRecord, path: Path) -> Path:
 
 
 def labels_layer(record: JobRecord, folder: Path) -> LayerData:
-    """Return the labels of a run, with all its levels, placed in the world."""
+    """Return the labels of a run, with all its levels, placed in the world.
+
+    Of an unfinished run, what is done.
+    """
+    from napari_unet.widgets._levels import is_complete, open_levels
+    from napari_unet.widgets._result import MAX_PLANE_EDGE
+
     source = open_image(str(folder), Selection())
     options = placement(source) | class_options(record.classes)
     options |= {
         "name": f"{source_name(record.job.input)}: {record.name}",
         "metadata": labels_metadata(record.job, record.output, record.name, str(folder / "0")),
     }
-    data, is_pyramid = lazy_levels(str(folder), source, Selection())
+    data: Any = LazyImage(source)
+    is_pyramid = False
+    if is_complete(folder):
+        data, is_pyramid = lazy_levels(str(folder), source, Selection())
+    else:
+        options["name"] += " (unfinished)"
+        if max(source.shape) > MAX_PLANE_EDGE and len(source.levels) > 1:
+            # The writer makes the coarser levels last of all.
+            data, is_pyramid = open_levels(str(folder / "0"), waits=True).views(), True
     return data, options | {"multiscale": is_pyramid}, "labels"
 
 
