@@ -49,6 +49,8 @@ class Drafts:
                 name = self.classes[-1]
                 scores = {name: (40, 0.71, 0.88)}
                 say("stroke_scored", pixels=40, right_before=0.71, right_now=0.88, classes=scores)
+            case "annotation":
+                self.learned = 0
             case "classes":
                 self.classes = message["classes"]
             case "pause" | "resume" as command:

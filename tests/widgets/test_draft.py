@@ -53,8 +53,14 @@ def annotate(user: Any, dock: Any, log: Path) -> Any:
     form = dock.fine_tune.form
     user.click(form.new_button)
     place = str(strokes_path(form.annotation))
-    user.wait_until(lambda: bool(told(log)) and told(log)[-1]["annotation"] == place)
+    user.wait_until(lambda: place in painted_into(log))
     return form.annotation
+
+
+def painted_into(log: Path) -> list[str]:
+    """Return the annotations that engines were told of."""
+    told_at_once = [job["annotation"] for job in told(log)]
+    return told_at_once + [line["path"] for line in told(log, "annotation")]
 
 
 def dab(layer: Any, label: int = 2, place: tuple[int, ...] = (1, 60, 90)) -> None:
@@ -99,11 +105,11 @@ def test_a_stroke_is_learnt_scored_and_leaves_strokes_alone(
     painted = labels.data[:].copy()
     assert (painted == 2).any()
     user.wait_until(lambda: (viewer.layers["draft"].data == 2).all())
-    job = told(draft_log)[-1]
-    assert job["annotation"] == str(strokes_path(labels))
+    # The engine that was there is told where; it does not begin anew.
+    assert len(told(draft_log)) == 1
     # What the engine is told to read is on disk.
     boxes = [Box(tuple(a), tuple(b)) for a, b in told(draft_log, "strokes")[-1]["boxes"]]
-    store = open_annotation_store(job["annotation"])
+    store = open_annotation_store(painted_into(draft_log)[-1])
     assert any((store.read(box) == 2).any() for box in boxes)
     np.testing.assert_array_equal(labels.data[:], painted)
     words = panel.drafting.score_label.text()
@@ -281,7 +287,7 @@ def test_an_image_in_memory_is_copied_once_for_all_engines(
     labels = annotate(user, dock, draft_log)
     labels.data[1, 10:12, 20:60] = 1
     labels.data[1, 50:52, 20:60] = 2
-    assert told(draft_log)[-1]["input"] == job["input"]
+    assert len(told(draft_log)) == 1
     assert user.fine_tune_and_wait(dock).startswith("6 steps")
     run = panel._last_run._folder.path
     twin = next(path for path in run.rglob("*") if path.is_file() and "image" in path.parts)

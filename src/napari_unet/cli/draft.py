@@ -76,7 +76,7 @@ def obey_draft(control: DraftControl, line: str) -> None:
     line : str
         One that any job understands (`napari_unet.cli.control_input.obey`), or ``{"command":
         "strokes", "boxes": [[[z0, y0, x0], [z1, y1, x1]], ...]}``, or ``{"command": "classes",
-        "classes": [...], "rename": {...}}``.
+        "classes": [...], "rename": {...}}``, or ``{"command": "annotation", "path": ...}``.
 
     Raises
     ------
@@ -92,6 +92,9 @@ def obey_draft(control: DraftControl, line: str) -> None:
                 control.change_strokes([_box(box) for box in message["boxes"]])
             case "classes":
                 _change_classes(control, message)
+            case "annotation":
+                path = message["path"]
+                control.change_annotation(None if path is None else str(path))
             case _:
                 obey(control, line)
     except (ValueError, TypeError, KeyError, RecursionError, TilingError) as error:

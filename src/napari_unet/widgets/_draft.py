@@ -76,8 +76,13 @@ class DraftRequest:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What an engine is started anew for; classes it is told."""
-        return (self.image, self.annotation, self.strokes, self.model.sha256, self.device)
+        """What an engine is started anew for; of classes and strokes it is told."""
+        return (self.image, self.model.sha256, self.device)
+
+    @property
+    def painted_as(self) -> list[tuple[str, str]]:
+        """Names and colors of the classes."""
+        return [(each.name, each.color) for each in self.classes]
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -175,10 +180,8 @@ class Drafter(QObject):
                 self.runner.start_anew()
         elif before is None or before.key != request.key:
             self._timer.start()
-        elif [(c.name, c.color) for c in before.classes] != [
-            (c.name, c.color) for c in request.classes
-        ]:
-            self._tell_classes(request)
+        elif not self._timer.isActive():
+            self._tell(before, request)
 
     def learn(self, boxes: Sequence[Box]) -> None:
         """Learn what was painted in some boxes (z, y, x) of the stored strokes."""
@@ -209,17 +212,10 @@ class Drafter(QObject):
 
     def _begin(self) -> None:
         """Start an engine for what is wanted now."""
-        request, kept = self._wanted, self.preview
-        if kept is not None and self._shows_the_same(request):
-            # The last draft stays until there is a newer one.
-            self.preview = None
         self._leave()
-        self._request = request
+        request = self._request = self._wanted
         if request is None:
             return
-        if kept is not None and self.preview is None and kept.layer is not None:
-            kept.annotation = request.annotation
-            self.preview = kept if kept.is_there else None
         self.runner.start_anew()
         self.said.emit("Draft: opening the image")
         self._located = Located()
@@ -227,12 +223,6 @@ class Drafter(QObject):
         self._background = BackgroundJob(self, work)
         self._background.succeeded.connect(self._on_located)
         self._background.failed.connect(self._on_not_located)
-
-    def _shows_the_same(self, request: DraftRequest | None) -> bool:
-        old = self._request
-        if old is None or request is None:
-            return False
-        return (old.image, old.model.sha256) == (request.image, request.model.sha256)
 
     def _leave(self) -> None:
         """Stop following and showing; the engine's process is the caller's to end."""
@@ -269,12 +259,9 @@ class Drafter(QObject):
         except UNetError as error:
             self.said.emit(f"No draft: {error}")
             return
-        colors = [(each.name, each.color) for each in request.classes]
-        if self.preview is None:
-            self.preview = PreviewLayer(
-                self._viewer, request.image, request.annotation, colors, LAYER_NAME
-            )
-        self.preview.recolor(colors)
+        self.preview = PreviewLayer(
+            self._viewer, request.image, request.annotation, request.painted_as, LAYER_NAME
+        )
         self.said.emit("Draft: predicting what you look at")
         self.runner.run(job)
         self._follower = ViewFollower(self, self._viewer, request.image, self.runner)
@@ -302,11 +289,18 @@ class Drafter(QObject):
             }
         return DraftJob.parse(values, source="the panel")
 
-    def _tell_classes(self, request: DraftRequest) -> None:
-        self._request = request if self._request is not None else None
+    def _tell(self, before: DraftRequest, request: DraftRequest) -> None:
+        """Tell what has changed since `before`: the strokes, or the classes."""
+        if self._request is not None:
+            self._request = request
         if self.preview is not None:
-            self.preview.recolor([(each.name, each.color) for each in request.classes])
-        if self.is_drafting:
+            self.preview.annotation = request.annotation
+        if before.strokes != request.strokes:
+            path = None if request.strokes is None else str(request.strokes)
+            self.runner.tell("annotation", path=path)
+        if before.painted_as != request.painted_as:
+            if self.preview is not None:
+                self.preview.recolor(request.painted_as)
             self.runner.tell("classes", **request.named)
 
     def _on_reported(self, event: EngineEvent) -> None:

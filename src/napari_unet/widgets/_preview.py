@@ -107,6 +107,10 @@ class PreviewLayer:
 
     def recolor(self, classes: Sequence[tuple[str, str]]) -> None:
         """Give the labels other names and colors."""
+        if len(classes) < len(self._classes):
+            # One is gone, and those below it have other numbers.
+            self._unlearned.clear()
+            self._before = None
         self._classes = tuple(classes)
         if self.layer is not None:
             options = class_options(self._classes)
