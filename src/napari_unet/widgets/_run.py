@@ -11,7 +11,6 @@ from qtpy.QtCore import QObject, Signal
 from napari_unet.core import events, objects_events
 from napari_unet.errors import UNetError
 from napari_unet.widgets._background import BackgroundJob
-from napari_unet.widgets._extra_layers import extra_layers, remove_shown
 from napari_unet.widgets._follow_view import ViewFollower
 from napari_unet.widgets._layers import (
     METADATA_KEY,
@@ -260,6 +259,9 @@ class SegmentRun(QObject):
         self._show_result(event)
 
     def _show_result(self, event: events.JobStarted | events.AlreadyDone) -> None:
+        # Imported on demand: the panel opens without what reads results.
+        from napari_unet.widgets._extra_layers import remove_shown
+
         remove_shown(self._viewer, event.labels)
         if self._job is not None and not self._result.open(self._request.layer, self._job, event):
             self.warned.emit(
@@ -282,6 +284,8 @@ class SegmentRun(QObject):
 
     def _show_more(self) -> None:
         """Show what a finished job has made beside the classes."""
+        from napari_unet.widgets._extra_layers import extra_layers, remove_shown
+
         done = self._final
         if self._job is None or not isinstance(done, events.Finished | events.AlreadyDone):
             return
