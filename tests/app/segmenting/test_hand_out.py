@@ -66,6 +66,9 @@ class Scheduler:
     def cancel(self, *_: object) -> None:
         pass
 
+    def get_events(self, topic: str) -> tuple[Any, ...]:
+        return ((0.0, {"action": "closing-worker"}),) if topic == "orderly" else ()
+
     def nthreads(self) -> dict[str, int]:
         return {"worker": 1}
 
@@ -88,13 +91,17 @@ def done(index: Shape) -> BlockOutcome:
     return BlockOutcome(index, object())  # type: ignore[arg-type]
 
 
+def killed(address: str, allowed: int = 0) -> KilledWorker:
+    return KilledWorker("key", SimpleNamespace(address=address), allowed)  # type: ignore[arg-type]
+
+
 BAD = (1, 0, 0)
 
 
 @pytest.mark.parametrize(("allowed", "attempts", "deaths"), [(0, 3, 3), (3, 2, 8), (1, 2, 4)])
 def test_a_block_that_always_kills_fails_alone(allowed: int, attempts: int, deaths: int) -> None:
     def does(index: Shape, before: int) -> BlockOutcome | Exception:
-        return KilledWorker("key", None, allowed) if index == BAD else done(index)  # type: ignore[no-untyped-call]
+        return killed("killed", allowed) if index == BAD else done(index)
 
     scheduler = Scheduler(does)
     outcomes = hand_out(scheduler)
@@ -104,6 +111,16 @@ def test_a_block_that_always_kills_fails_alone(allowed: int, attempts: int, deat
     (failed,) = (outcome for outcome in outcomes if outcome.entry is None)
     assert failed.cause.startswith(f"{deaths} workers ended while they computed it")
     assert sorted(outcome.index for outcome in outcomes) == [(k, 0, 0) for k in range(4)]
+
+
+def test_workers_that_leave_in_order_are_not_held_against_a_block() -> None:
+    def does(index: Shape, before: int) -> BlockOutcome | Exception:
+        return killed("orderly") if index == BAD and before < 5 else done(index)
+
+    scheduler = Scheduler(does)
+    outcomes = hand_out(scheduler)
+    assert scheduler.came.count(BAD) == 6
+    assert [outcome.entry is None for outcome in outcomes] == [False] * 4
 
 
 @pytest.mark.parametrize("lost", ["answer", "called off"])

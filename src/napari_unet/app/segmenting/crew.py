@@ -91,6 +91,23 @@ class Crew:
         if self.client.status in ("closing", "closed"):
             raise BackendError(self.lost())
 
+    def left_in_order(self, worker: Any) -> bool:
+        """Return whether a worker that is gone has said so before, instead of being killed.
+
+        Parameters
+        ----------
+        worker : distributed.scheduler.WorkerState
+            It.
+        """
+        try:
+            events = self.client.get_events(worker.address)
+        except OSError:
+            return False
+        return any(
+            isinstance(event, dict) and event.get("action") == "closing-worker"
+            for _, event in events or ()
+        )
+
     def absence(self) -> str:
         """Return what is said when there is no worker for too long: why, and what to do."""
         return (

@@ -179,15 +179,18 @@ class HandOut:
             self._crew.require_connection()
             self._crew.client.cancel([future])
             self._again.append(index)
-        elif _is_death(error):
-            yield from self._bury(index, error.allowed_failures + 1)
         elif type(error).__name__ in ("NoWorkerError", "NoValidWorkerError"):
             raise BackendError(self._crew.absence()) from error
-        else:
+        elif not _is_death(error):
             raise BackendError(
                 f"a block could not be handed to a worker: {type(error).__name__}: {error}; "
                 "scheduler and workers need the same napari-unet, Python and dask as this process"
             ) from error
+        elif self._crew.left_in_order(error.last_worker):
+            # Such as at the end of a job's time: that says nothing of the block.
+            self._again.append(index)
+        else:
+            yield from self._bury(index, error.allowed_failures + 1)
 
     def _take(self, outcome: BlockOutcome) -> Iterator[JobEvent]:
         if outcome.error is not None:
