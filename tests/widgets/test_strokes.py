@@ -339,6 +339,24 @@ def test_strokes_are_back_in_another_session(
         open_strokes(other, other.add_image(np.zeros((4, 300, 401), np.uint8)), found)
 
 
+def test_damage_is_told_when_it_is_looked_at(viewer: Any, layer: Labels) -> None:
+    layer.data[1, 10:20, 10:20] = 2
+    layer.data[3, 10:20, 10:20] = 2
+    path, image = strokes_path(layer), viewer.layers["em"]
+    assert path is not None
+    viewer.layers.remove(layer)
+    chunk = path / "c" / "3" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    told = len(notification_manager.records)
+    again = open_strokes(viewer, image, find_strokes(image)[0])
+    assert len(notification_manager.records) == told
+    viewer.dims.set_point(0, 3 * 40)
+    words = notification_manager.records[-1].message
+    assert "cannot be decoded" in words
+    assert "until then its place seems empty" in words
+    assert (again.data[1, 10:20, 10:20] == 2).all()
+
+
 def test_classes_are_stored_with_the_strokes(viewer: Any, layer: Labels) -> None:
     viewer.dims.set_point(0, 0)
     keeper, path = keeper_of(layer), strokes_path(layer)

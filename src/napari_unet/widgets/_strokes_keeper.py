@@ -86,6 +86,8 @@ class StrokesKeeper(QObject):
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._connect(layer)
+        # The layer has read its first slice when it was made.
+        self._tell_damage()
         _keepers[layer] = self
 
     def _connect(self, layer: Labels) -> None:
@@ -96,6 +98,7 @@ class StrokesKeeper(QObject):
         self.failed.connect(show_error)
         layer.mouse_drag_callbacks.append(self._on_drag)
         layer.events.data.connect(self._on_data)
+        layer.events.set_data.connect(self._tell_damage)
         layer.events.selected_label.connect(self._on_label)
         self._layers.removed.connect(self._on_removed)
         application = QCoreApplication.instance()
@@ -148,6 +151,7 @@ class StrokesKeeper(QObject):
         if self._on_drag in layer.mouse_drag_callbacks:
             layer.mouse_drag_callbacks.remove(self._on_drag)
         layer.events.data.disconnect(self._on_data)
+        layer.events.set_data.disconnect(self._tell_damage)
         layer.events.selected_label.disconnect(self._on_label)
         self._layers.removed.disconnect(self._on_removed)
         self._changed.disconnect(self._on_changed)
@@ -180,6 +184,11 @@ class StrokesKeeper(QObject):
         if not isinstance(data, StrokesData) or data.strokes is not self._strokes:
             self.close()
 
+    def _tell_damage(self, _: object = None) -> None:
+        """Say what of the strokes could not be read; called whenever napari has read some."""
+        for words in self._buffer.take_damage():
+            self.failed.emit(words)
+
     def _on_removed(self, event: Any) -> None:
         if event.value is self._layer:
             self.close()
@@ -200,8 +209,6 @@ class StrokesKeeper(QObject):
         if self._future is not None:
             self._timer.start(POLL_MS)
             return
-        for words in self._buffer.take_damage():
-            self.failed.emit(words)
         if self._boxes and not self._is_down:
             self._tell()
         if not self._buffer.is_changed:
