@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from napari_unet.core.classes import FIRST_CLASS
 from napari_unet.core.receptive import CONVOLUTIONS_PER_LEVEL
 
 if TYPE_CHECKING:
@@ -174,7 +175,9 @@ class FeatureTile:
         if head.is_blank:
             return np.zeros(box.shape, np.uint8)
         logits = self.logits(head, box)
-        return (logits.argmax(dim=0) + 1).to(torch.uint8).numpy()[None]
+        # Six times as fast as along the first axis of a tensor.
+        labels: npt.NDArray[np.uint8] = logits.numpy().argmax(axis=0).astype(np.uint8)
+        return labels[None] + np.uint8(FIRST_CLASS)
 
     def logits(self, head: Head, box: Box) -> Tensor:
         """Return the logits of a head in a box inside the tile, (classes, h, w)."""
