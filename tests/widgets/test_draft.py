@@ -321,8 +321,11 @@ def test_other_choices_start_another_engine_and_none_is_left(
     assert told(draft_log)[-1]["device"] == "cpu"
     assert not user.is_alive(first)
     user.wait_until(lambda: "draft" in viewer.layers)
+    assert panel.drafting.key.is_bound
     panel.form.model_combo.setCurrentText("New model")
     assert "draft" not in viewer.layers
+    assert not panel.drafting.key.is_bound
+    assert not panel.drafting.key_label.isVisibleTo(panel)
     second = drafter.runner.process_id
     viewer.window.remove_dock_widget(dock)
     user.wait_until(lambda: not user.is_alive(second))

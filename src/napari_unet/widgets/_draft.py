@@ -117,6 +117,8 @@ class Drafter(QObject):
     """A `StrokeScored`: how much of a new stroke was right before it was learnt, and after."""
     shown = Signal()
     """A draft is shown anew."""
+    gone = Signal()
+    """The draft was taken away."""
 
     def __init__(self, parent: QObject, viewer: Any, copies: ImageCopies) -> None:
         super().__init__(parent)
@@ -237,6 +239,7 @@ class Drafter(QObject):
         if self.preview is not None:
             self.preview.remove()
             self.preview = None
+            self.gone.emit()
         self._waiting = self._request = None
 
     def _on_not_located(self, error: BaseException) -> None:

@@ -70,6 +70,7 @@ class DraftingBox(QWidget):
         self.drafter.said.connect(self._say)
         self.drafter.scored.connect(self._on_scored)
         self.drafter.shown.connect(self._on_shown)
+        self.drafter.gone.connect(self._on_gone)
         self.strokes.painted.connect(self._on_painted)
 
     def open(self) -> None:
@@ -111,8 +112,14 @@ class DraftingBox(QWidget):
         self.drafter.resume()
         draft = self.drafter.preview
         if draft is None or not draft.is_there:
+            self._on_gone()
+
+    def _on_gone(self) -> None:
+        """Give the key back when there is nothing to show by it, and forget the last score."""
+        if self._preview is None:
             self.key.unbind()
-        self.key_label.setVisible(self.key.is_bound)
+            self.key_label.hide()
+            self.score_label.hide()
 
     def _bind(self) -> None:
         self.key.bind()
