@@ -1,10 +1,12 @@
-"""Where to paint next: strokes at suggested places against strokes at random places, over seeds.
+r"""Where to paint next: strokes at suggested places against strokes at random places, over seeds.
 
 ::
 
     python benchmarks/paint_next.py --data FOLDER --log LOG [--seeds 20]
+    python benchmarks/paint_next.py --data FOLDER --log LOG --first-seed 20 --seeds 40 \
+        --rules corrects --arms random disagreement mixed
     python benchmarks/paint_next.py --data FOLDER --log LOG --fine-tune [--seeds 5]
-    python benchmarks/paint_next.py --log LOG --table
+    python benchmarks/paint_next.py --log LOG --table [--first-seed 20 --seeds 40]
 
 FOLDER holds ``raw.tif``, ``membranes.tif`` and ``mitochondria.tif`` as for `fine_tune.py`; every
 second pixel, strokes as there. A person begins with 12 strokes at random places of slices 0-6, and
@@ -15,9 +17,10 @@ strokes as a fine-tune's first step does, with a third class that the model does
 differ in nothing but the ranking of the places, which is the program's own: a place of a seed and a
 round gets the same stroke in every arm, and the first strokes are the same. Two rules say where in
 its place a stroke lies: at random, or on a pixel that the present model has wrong (if there is
-one). The class is that of the mask under the stroke.
+one). The class is that of the mask under the stroke. The second form repeats on fresh seeds what
+looked better than random in the first.
 
-The second form fine-tunes all layers by the command line (`--steps 60`), asks `napari-unet suggest`
+The third form fine-tunes all layers by the command line (`--steps 60`), asks `napari-unet suggest`
 for 10 places, paints 3 strokes in each, and fine-tunes again from `em-membranes` on all of them.
 
 Every run appends a line of JSON to LOG; what is there already is not computed again. --table prints
@@ -282,10 +285,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def measure(options: argparse.Namespace) -> None:
     """Do what is not in the log yet."""
     torch.set_num_threads(1)
-    kinds = ["fine-tune"] if options.fine_tune else list(RULES)
+    kinds = ["fine-tune"] if options.fine_tune else options.rules
     done = {(row["kind"], row["arm"], row["seed"]) for row in read_log(options.log)}
     data = None if options.fine_tune else open_data(options.data)
-    order = itertools.product(range(options.seeds), kinds, options.arms)
+    order = itertools.product(options.numbers, kinds, options.arms)
     with tempfile.TemporaryDirectory() as folder:
         for seed, kind, arm in order:
             if (kind, arm, seed) in done:
@@ -332,13 +335,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--log", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--rules", nargs="+", default=list(RULES), choices=RULES)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--fine-tune", action="store_true", help="train all layers")
     parser.add_argument("--table", action="store_true", help="print the tables of the log")
     options = parser.parse_args()
+    options.numbers = range(options.first_seed, options.first_seed + options.seeds)
     if options.table:
-        rows = read_log(options.log)
+        rows = [row for row in read_log(options.log) if row["seed"] in options.numbers]
         show = partial(table, rows)
         for kind in (*RULES, "fine-tune"):
             for metric in ("mean_f1", "membrane_f1", "mitochondrion_iou"):

@@ -20,7 +20,7 @@ Scope = Literal["slice", "volume"]
 """Whether places lie in one slice or anywhere."""
 
 DEFAULT_RANKING: Ranking = "random"
-"""What `benchmarks/paint_next.py` has shown to be best; see docs/explanation/where-to-paint.md."""
+"""None of the others was shown to be better; see docs/explanation/where-to-paint.md."""
 
 DEFAULT_PLACE_EDGE = 96
 """Pixels: what is seen at once, and room for some strokes of 8 to 20 pixels."""
