@@ -108,6 +108,19 @@ def test_every_level_fills_while_it_is_written(
     np.testing.assert_array_equal(layer.scale, written.image.scale)
 
 
+def test_many_changes_at_once_are_drawn(
+    make_napari_viewer: Any, user: Any, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    written = Written(make_napari_viewer(), tmp_path / "out.zarr", "zyx")
+    for y in range(48, 240, 48):
+        for x in range(0, 432, 96):
+            written.write(Box((1, y, x), (2, y + 48, x + 48)), rng)
+    written.viewer.dims.set_current_step(0, 1)
+    for level in (2, 1, 0):
+        written.layer.locked_data_level = level
+        user.wait_until(written.is_right)
+
+
 def test_a_finished_result_is_drawn_as_it_is_stored(
     make_napari_viewer: Any, user: Any, tmp_path: Path, rng: np.random.Generator
 ) -> None:

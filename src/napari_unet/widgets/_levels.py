@@ -12,6 +12,7 @@ Together the pieces of a level hold each of its voxels once.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import threading
@@ -51,6 +52,9 @@ LEVEL_BYTES = 64 * 2**20
 PIECE_BYTES = 256
 """What a piece costs at least, also where nothing is stored."""
 
+KEPT_BOXES = 8192
+"""Boxes of pieces that are remembered: those of some screens full."""
+
 _REMEDY = "segment that part again"
 
 
@@ -82,6 +86,8 @@ class GrowingLevels:
             Reduction(fine, coarse) for fine, coarse in itertools.pairwise(self.shapes)
         )
         self._starts = self._window_starts()
+        # Asked again at every redraw.
+        self._owned = functools.lru_cache(KEPT_BOXES)(self._find_owned)
         self._stored = StoredChunks(arrays[0])
         self._pieces: list[OrderedDict[Shape, Labels | None]] = [OrderedDict() for _ in arrays]
         self._sizes = [0] * len(arrays)
@@ -192,7 +198,7 @@ class GrowingLevels:
         stop = tuple(a + e for a, e in zip(start, CELL_SHAPE, strict=True))
         return Box(start, stop).intersection(Box.of_shape(self.shapes[0]))
 
-    def _owned(self, level: int, cell: Shape) -> Box:
+    def _find_owned(self, level: int, cell: Shape) -> Box:
         """Return the voxels of a level whose windows begin in a cell."""
         box = self._cell_box(cell)
         starts = self._starts[level]

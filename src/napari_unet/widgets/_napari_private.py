@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MANY_REGIONS = 8
+"""More parts of a pyramid than this are faster read as one."""
+
 
 def unwrapped(viewer: Any) -> Any:
     """Return the viewer behind the proxy that napari gives to plugins, or the viewer itself.
@@ -86,7 +89,7 @@ class PartialRefresh:
         shown = _shown_tile(layer)
         if shown is None:
             return False
-        for region in regions:
+        for region in _together(regions) if layer.multiscale else regions:
             cut = shown.cut(region)
             if cut is None:
                 continue
@@ -112,6 +115,18 @@ class PartialRefresh:
         except AttributeError:
             # The public way; it begins again with the coarsest level.
             self._layer.data = list(self._layer.data)
+
+
+def _together(regions: Sequence[tuple[slice, ...]]) -> Sequence[tuple[slice, ...]]:
+    """Return few regions as they are, many as one around them: their voxels are in memory."""
+    if len(regions) <= MANY_REGIONS:
+        return regions
+    return [
+        tuple(
+            slice(min(part.start for part in parts), max(part.stop for part in parts))
+            for parts in zip(*regions, strict=True)
+        )
+    ]
 
 
 @dataclass(frozen=True, slots=True)
