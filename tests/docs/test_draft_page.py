@@ -51,7 +51,7 @@ def test_control_lines_are_understood() -> None:
         line = re.sub(r"\b([zyx])([01])\b", r"\2", cell.strip("`"))
         json.loads(line)
         obey_draft(DraftControl(), line)
-    assert len(lines) == 6
+    assert len(lines) == 7
 
 
 def test_the_bounds_are_those_of_the_program() -> None:
