@@ -258,6 +258,10 @@ def test_it_says_what_it_takes_and_measures_once(
     user.choose(dock, region="this slice")
     user.wait_until(lambda: len(commands.asked()) >= 4)
     assert ["--no-measure" in words for words in commands.asked()[2:4]] == [True, False]
+    # And not again and again.
+    user.wait_until(lambda: not dock.panel.estimate._shot)
+    assert len(commands.asked()) == 4
+    assert words_of(dock).startswith("40 tiles. ")
 
 
 def test_nothing_is_asked_while_nobody_looks_or_a_job_runs(
@@ -280,6 +284,20 @@ def test_nothing_is_asked_while_nobody_looks_or_a_job_runs(
     qtbot.wait(100)
     assert len(commands.asked()) == 2
     user.wait_until(lambda: not dock.panel.is_running)
+
+
+def test_names_of_other_choices_are_passed_over(
+    user: Any, make_dock: Any, commands: Commands, stored_stack: Any
+) -> None:
+    """As a click does: what was made with other options keeps its name."""
+    commands.answer("plan", PLAN | {"begun": BEGUN | {"differs": ["level: 0 -> 1"]}})
+    dock = make_dock(show=True)
+    dock.panel._viewer.add_image(stored_stack, name="em")
+    user.wait_until(lambda: "40 tiles" in words_of(dock))
+    names = [words[words.index("--name") + 1] for words in commands.asked()]
+    assert names == ["fake", "fake-2", "fake-3", "fake-4", "fake-5"]
+    assert ["--measure" in words for words in commands.asked()] == [True] + 4 * [False]
+    assert dock.panel.form.anew_box.isHidden()
 
 
 def test_what_cannot_be_planned_is_said(

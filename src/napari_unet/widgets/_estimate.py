@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer, Signal
@@ -11,11 +12,12 @@ from napari_unet.app.job_files import command_line
 from napari_unet.errors import UNetError
 from napari_unet.widgets import _tile_times
 from napari_unet.widgets._one_shot import OneShot
+from napari_unet.widgets._output import label_names
 from napari_unet.widgets._progress import format_bytes, format_duration
 from napari_unet.widgets._tile_times import TileTime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from qtpy.QtGui import QHideEvent, QShowEvent
 
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 REST_MS = 600
 """The choices count as made once they have not changed for this long."""
+
+MAX_NAMES = 5
+"""Names of a result that are asked about, until one is free or belongs to the same choices."""
 
 FIRST_ARGUMENTS = 2
 """Words before the options of a command line: the program and its command."""
@@ -61,6 +66,9 @@ class EstimateBox(QWidget):
         self._occasion = ""
         self._known: tuple[TileTime, ...] = ()
         self._time: TileTime | None = None
+        self._measures = False
+        self._names: Iterator[str] = iter(())
+        self._plan: Mapping[str, Any] | None = None
         self._is_old = True
         self.words = QLabel()
         self.offer = QLabel()
@@ -127,39 +135,55 @@ class EstimateBox(QWidget):
         self._job, sha256 = made
         self._occasion = _tile_times.occasion_of(self._job, sha256)
         self._known = _tile_times.recall(self._occasion)
+        self._names = islice(label_names(str(self._job.name)), MAX_NAMES)
+        next(self._names)
         self._run(measure=not self._known)
 
     def _run(self, *, measure: bool) -> None:
         """Ask the command line; a tile is measured only where its time is not known."""
         if self._job is None:
             return
+        self._measures = measure
         words = command_line(self._job)[FIRST_ARGUMENTS:]
         option = "--measure" if measure else "--no-measure"
         self._shot = OneShot(self, ("plan", *words, option, "--json"))
         self._shot.said.connect(self._on_said)
         self._shot.ended.connect(self._on_ended)
         if not self.words.text():
-            self.words.setText("Estimating ...")
+            self._show("Estimating ...", None)
 
     def _on_said(self, plan: Mapping[str, Any]) -> None:
+        self._plan = plan
         measured = plan.get("measured")
         if measured is not None:
             seconds = max(measured["network_seconds"], measured["reading_seconds"] or 0.0)
             time = TileTime(seconds, tuple(plan["tile_shape"]), measured["device"])
             _tile_times.remember(self._occasion, time)
             self._known = (time,)
+
+    def _on_ended(self, end: OneShotEnd) -> None:
+        self._shot, plan, self._plan = None, self._plan, None
+        if end.code != 0 or plan is None:
+            self._forget(end.reason)
+            return
+        if plan["begun"] is not None and plan["begun"]["differs"] and self._take_next_name():
+            return
         shape = tuple(plan["tile_shape"])
         self._time = next((time for time in self._known if time.tile_shape == shape), None)
         self._show(estimate_words(plan, self._time), plan)
         self.planned.emit(plan)
-
-    def _on_ended(self, end: OneShotEnd) -> None:
-        self._shot = None
-        if end.code != 0:
-            self._forget(end.reason)
-        elif self._time is None:
+        if self._time is None and not self._measures:
             # What was measured before were other tiles.
             self._run(measure=True)
+
+    def _take_next_name(self) -> bool:
+        """Ask again under the next name, because the last one belongs to other choices."""
+        name = next(self._names, None)
+        if name is None or self._job is None:
+            return False
+        self._job = self._job.model_copy(update={"name": name})
+        self._run(measure=not self._known)
+        return True
 
     def _forget(self, words: str) -> None:
         self._show(words, None)

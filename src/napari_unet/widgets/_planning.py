@@ -60,9 +60,10 @@ class Planner:
         )
 
     def planned(self, choices: Choices) -> SegmentJob:
-        """Return a job that takes what the chosen one will take.
+        """Return a job that takes what the chosen one will take, under the first name there is.
 
-        A layer in memory is stood for by an empty file of its shape, until `forget`.
+        Whether an earlier run has that name is not looked up: that takes a moment. A layer in
+        memory is stood for by an empty file of its shape, until `forget`.
 
         Raises
         ------
@@ -72,7 +73,8 @@ class Planner:
         request, source = self.request(choices), self._input(choices.layer)
         if source is None:
             return with_free_name(_job(request, self._reserve(choices.layer)), request.model_name)
-        return with_fitting_name(_job(request, source), request.model_name, anew=request.anew)
+        job = _job(request, source)
+        return job.model_copy(update={"name": request.model_name, "overwrite": request.anew})
 
     def shown(self, choices: Choices) -> tuple[SegmentJob, tuple[str, ...]]:
         """Return the job as the command line would do it, and what is to be said of it.
