@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -131,3 +132,15 @@ def test_a_process_drafts_until_nobody_speaks_any_more(
     engine.stdin.close()
     assert wait_for(engine, "draft_stopped")["drafts"] == 2
     assert engine.wait(10) == 0
+
+
+def test_a_signal_ends_an_engine_that_waits(
+    engine: subprocess.Popen[str], tmp_path: Path, stack_path: str, model: str
+) -> None:
+    job = {"input": stack_path, "model": model, "threads": 1, "device": "cpu"}
+    say(engine, json.dumps({**job, "folder": str(tmp_path), "classes": ["class 1", "class 2"]}))
+    say(engine, VIEW)
+    wait_for(engine, "draft_ready")
+    engine.send_signal(signal.SIGTERM)
+    assert wait_for(engine, "draft_stopped")["drafts"] == 1
+    assert engine.wait(10) == 130
