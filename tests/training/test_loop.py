@@ -18,6 +18,7 @@ from napari_unet.model.unet import UNet
 from napari_unet.training.checkpoint import BEST, LAST, load_checkpoint, save_checkpoint
 from napari_unet.training.loop import LoopSettings, train
 from napari_unet.training.sampler import Batch, LabeledPlanes, PatchSampler, SamplerSettings
+from napari_unet.training.state import TrainingState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -424,3 +425,19 @@ def test_a_checkpoint_replaces_the_old_one_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [LAST]
     with pytest.raises(StorageError, match="cannot be written"):
         save_checkpoint(tmp_path / "missing" / LAST, {})
+
+
+def test_the_average_can_be_looked_at_between_two_steps(sampler: PatchSampler) -> None:
+    plain, watched = tiny_net(), tiny_net()
+    settings = LoopSettings(steps=4, seed=3)
+    list(train(plain, sampler.draw, settings))
+    state = TrainingState(watched, settings)
+    seen = [
+        weights(state.averaged)
+        for event in train(state, sampler.draw, settings)
+        if isinstance(event, StepDone)
+    ]
+    assert not any(equal(a, b) for a, b in itertools.pairwise(seen))
+    # Whoever looks changes nothing; in the end the network holds the newest.
+    assert equal(seen[-1], weights(plain))
+    assert equal(weights(watched), weights(plain))
