@@ -165,10 +165,12 @@ def class_options(classes: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the colors and names of classes, numbered from 1, as Labels layer options."""
     from napari.utils.colormaps import DirectLabelColormap
 
+    from napari_unet.widgets._napari_private import with_known_colors
+
     colors: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
     colors |= {label: color for label, (_, color) in enumerate(classes, start=1)}
     return {
-        "colormap": DirectLabelColormap(color_dict=colors),
+        "colormap": with_known_colors(DirectLabelColormap(color_dict=colors)),
         "features": {
             "index": list(range(1, len(classes) + 1)),
             "class": [name for name, _ in classes],

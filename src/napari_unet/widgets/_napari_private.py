@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,24 @@ def plugin_settings_made() -> bool:
 
     made = getattr(napari.settings, "_PLUGIN_SETTINGS", None)
     return not isinstance(made, dict) or bool(made)
+
+
+def with_known_colors(colormap: DirectLabelColormap) -> DirectLabelColormap:
+    """Return a colormap that knows the colors of all labels of 8 bits, without a compiler.
+
+    napari looks them up by a dictionary of numba, and where that is installed each session
+    compiles it anew for the first layer: seconds in which the window does not answer.
+    """
+    try:
+        missing = np.asarray(colormap.default_color, np.float32)
+        table = np.array(
+            [colormap.color_dict.get(label, missing) for label in range(256)], np.float32
+        )
+        colormap._cache_mapping[np.dtype(np.uint8), np.dtype(np.uint8)] = table
+    except (AttributeError, TypeError, ValueError) as error:
+        # A newer napari: it does it in its own way.
+        logger.info("colors are not looked up beforehand: %r", error)
+    return colormap
 
 
 class PartialRefresh:
