@@ -3,10 +3,10 @@ r"""Where to paint next: strokes at suggested places against strokes at random p
 ::
 
     python benchmarks/paint_next.py --data FOLDER --log LOG [--seeds 20]
-    python benchmarks/paint_next.py --data FOLDER --log LOG --first-seed 20 --seeds 40 \
+    python benchmarks/paint_next.py --data FOLDER --log LOG --first-seed 20 --seeds 30 \
         --rules corrects --arms random disagreement mixed
     python benchmarks/paint_next.py --data FOLDER --log LOG --fine-tune [--seeds 5]
-    python benchmarks/paint_next.py --log LOG --table [--first-seed 20 --seeds 40]
+    python benchmarks/paint_next.py --log LOG --table [--first-seed 20 --seeds 30]
 
 FOLDER holds ``raw.tif``, ``membranes.tif`` and ``mitochondria.tif`` as for `fine_tune.py`; every
 second pixel, strokes as there. A person begins with 12 strokes at random places of slices 0-6, and
@@ -159,10 +159,13 @@ def adapt_copy(head: torch.nn.Conv2d) -> torch.nn.Conv2d:
     return other
 
 
-def chances(data: Data, head: torch.nn.Conv2d, z: int) -> npt.NDArray[np.float32]:
-    """Return the probabilities (class, y, x) of a slice."""
+def chances(
+    data: Data, head: torch.nn.Conv2d, z: int, part: tuple[slice, ...] = ()
+) -> npt.NDArray[np.float32]:
+    """Return the probabilities (class, y, x) of a slice, or of a part of it."""
     with torch.inference_mode():
-        logits = head(torch.from_numpy(data.features[z].astype(np.float32))[None])
+        features = data.features[(z, slice(None), *part)].astype(np.float32)
+        logits = head(torch.from_numpy(features)[None])
         return np.asarray(torch.softmax(logits, 1)[0].numpy())
 
 
@@ -215,7 +218,7 @@ def refit(data: Data, rule: str, arm: str, seed: int) -> list[dict[str, float]]:
         for box in suggested(data, arm, (head, before), painted, rng):
             wrong = None
             if rule == "corrects":
-                guess = chances(data, head, box.start[0])[(slice(None), *box.slices[1:])]
+                guess = chances(data, head, box.start[0], box.slices[1:])
                 wrong = guess.argmax(0)[None] + 1 != data.truth[box.slices]
             paint(painted, data.truth, box, wrong, [seed, turn + 1])
         before, head = head, fitted(data, painted)

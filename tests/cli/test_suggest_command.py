@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_unet.cli.main import app
+from napari_unet.core.suggest_job import DEFAULT_RANKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ def test_it_prints_a_line_for_each_place(
 def test_it_prints_json(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*words, "--json", "--progress", "none") == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["ranking"] == "random"
+    assert found["ranking"] == DEFAULT_RANKING
     assert [place["rank"] for place in found["places"]] == [1, 2, 3]
     assert set(found["places"][0]["box"]) == {"start", "stop"}
 
