@@ -48,7 +48,7 @@ def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchSyst
     system = BatchSystem(tmp_path)
     monkeypatch.setenv("PATH", f"{system.bin}{os.pathsep}{os.environ['PATH']}")
     settings = {f"jobqueue.slurm.{key}": value for key, value in SETTINGS.items()}
-    with dask.config.set({**settings, "distributed.deploy.lost-worker-timeout": "100ms"}):
+    with dask.config.set(settings):
         yield system
     system.end()
 
@@ -138,6 +138,7 @@ def test_a_job_that_dies_is_submitted_again(
     batch: BatchSystem,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(cluster_jobs, "LOST_SECONDS", 0.1)
     monkeypatch.setattr(cluster_jobs, "RESUBMIT_SECONDS", 0.5)
     monkeypatch.setattr(hand_out, "ANSWER_SECONDS", 2.0)
     whole = whole_of(tmp_path, stack_path, model)

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.app.segmenting.crew import (
+    LOST_WORKER_TIMEOUT,
     NO_WORKERS_TIMEOUT,
     Crew,
     quiet_settings,
@@ -42,6 +43,9 @@ QUEUE_PATIENCE_SECONDS = 24 * 3600.0
 
 TOLD_AFTER_SECONDS = 60.0
 """After how long without a running job that is said."""
+
+LOST_SECONDS = 120.0
+"""How long a dead worker may take to start again in its job, before that is cancelled."""
 
 RESUBMIT_SECONDS = 15.0
 """How often it is looked whether jobs have ended that are to be submitted again."""
@@ -226,7 +230,8 @@ def submitted_jobs(kind: ClusterKind, jobs: int, ledger: Path) -> Iterator[JobsC
 
     library: Any = distributed
     jobqueue = load_jobqueue()
-    with _own_folder(ledger) as folder:
+    lost = {LOST_WORKER_TIMEOUT: f"{LOST_SECONDS}s"}
+    with _own_folder(ledger) as folder, dask.config.set(lost):
         submission = Submission(kind, jobs, folder)
         cores = _required(kind)
         settings = quiet_settings(cores)

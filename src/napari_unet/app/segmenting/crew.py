@@ -17,10 +17,13 @@ WINDOW = 3
 """Blocks under way per worker, with one that waits for it."""
 
 PATIENCE_SECONDS = 60.0
-"""How long a run waits for a worker when there is none, while dead ones are started again."""
+"""How long a run waits for a worker when there is none."""
 
 NO_WORKERS_TIMEOUT = "distributed.scheduler.no-workers-timeout"
 """Setting of dask by which a user says how long to wait for workers."""
+
+LOST_WORKER_TIMEOUT = "distributed.deploy.lost-worker-timeout"
+"""Setting of dask: after how long a worker that has died, and did not come back, is given up."""
 
 
 class Crew:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_unet.app.segmenting.crew import WINDOW, Crew, quiet_settings
+from napari_unet.app.segmenting.crew import LOST_WORKER_TIMEOUT, WINDOW, Crew, quiet_settings
 from napari_unet.errors import BackendError
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 SLOTS = 2
 """Blocks that a worker has at hand: while it computes one, it reads or stores the other."""
+
+RESTART_SECONDS = 240.0
+"""How long a dead worker may take to start again; on a busy machine a minute is not unheard of."""
 
 SCRATCH = "napari-unet-workers"
 """What folders of workers in the system's folder for temporary files begin with."""
@@ -60,7 +63,11 @@ def started_workers(workers: int, threads: int) -> Iterator[LocalCrew]:
 
     library: Any = distributed
     sweep_scratch()
-    with tempfile.TemporaryDirectory(prefix=_scratch_prefix()) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix=_scratch_prefix()) as scratch,
+        # Its nanny starts a dead worker again; dask would end that one after 15 s.
+        dask.config.set({LOST_WORKER_TIMEOUT: f"{RESTART_SECONDS}s"}),
+    ):
         try:
             with dask.config.set(quiet_settings(threads)):
                 cluster = library.LocalCluster(
@@ -80,7 +87,7 @@ def started_workers(workers: int, threads: int) -> Iterator[LocalCrew]:
             ) from error
         with cluster, library.Client(cluster, set_as_default=False) as client:
             client.register_plugin(_deaf_plugin())
-            crew = LocalCrew(client)
+            crew = LocalCrew(client, RESTART_SECONDS)
             crew.workers = workers
             yield crew
 
