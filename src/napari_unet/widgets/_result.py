@@ -9,10 +9,11 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QCoreApplication, QObject, QTimer
+from qtpy.QtCore import QCoreApplication, QObject
 
 from napari_unet.widgets._layers import class_options, labels_metadata, labels_options
 from napari_unet.widgets._napari_private import PartialRefresh
+from napari_unet.widgets._pace import window_pace
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from napari_unet.core.events import AlreadyDone, JobStarted
     from napari_unet.core.job import SegmentJob
     from napari_unet.widgets._levels import GrowingLevels
-
-REFRESH_MS = 100
-"""At most ten refreshes a second keep the window smooth whatever the tiles' size."""
 
 MAX_PLANE_EDGE = 8192
 """A plane with a longer edge is no single texture on every computer, and slow on all of them."""
@@ -53,20 +51,18 @@ class LayerRefresher(QObject):
         self._layer, self._levels = layer, levels
         self._partial = PartialRefresh(layer)
         self._waiting: list[Box] = []
-        self._timer = QTimer(self)
-        self._timer.setInterval(REFRESH_MS)
-        self._timer.timeout.connect(self._flush)
+        self._pace = window_pace()
+        self._pace.beat.connect(self._flush)
         if levels is not None:
-            self._timer.start()
+            self._pace.want()
 
     def show(self, box: Box) -> None:
-        """Show a written box (z, y, x), within a tenth of a second."""
+        """Show a written box (z, y, x) at the next beat."""
         if self._levels is not None:
             self._levels.changed(box)
         if self.is_needed:
             self._waiting.append(box)
-            if not self._timer.isActive():
-                self._timer.start()
+            self._pace.want()
 
     def show_all(self) -> None:
         """Show everything that is written; the coarser levels as stored, if they are complete."""
@@ -85,14 +81,14 @@ class LayerRefresher(QObject):
 
     def _flush(self) -> None:
         if not self.is_needed:
-            self._timer.stop()
+            self._pace.beat.disconnect(self._flush)
             self.deleteLater()
             return
         boxes, self._waiting = self._waiting, []
-        if self._levels is None:
-            self._timer.stop()
-        else:
+        if self._levels is not None:
             boxes += self._levels.take_filled()
+            # Pieces of it are made whenever somebody looks elsewhere.
+            self._pace.want()
         if boxes:
             ndim = int(self._layer.ndim)
             self._partial.refresh([box.slices[-ndim:] for box in boxes])
@@ -158,7 +154,7 @@ class ResultLayer(QObject):
         return True
 
     def show(self, box: Box) -> None:
-        """Show a written box (z, y, x), within a tenth of a second."""
+        """Show a written box (z, y, x) at the next beat."""
         if self._refresher is not None:
             self._refresher.show(box)
 

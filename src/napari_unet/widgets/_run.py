@@ -26,11 +26,8 @@ from napari_unet.widgets._output import (
     output_path,
     stem_of,
 )
-from napari_unet.widgets._progress import (
-    ProgressMeter,
-    format_count,
-    format_duration,
-)
+from napari_unet.widgets._pace import window_pace
+from napari_unet.widgets._progress import ProgressMeter, format_count, format_duration
 from napari_unet.widgets._request import with_fitting_name, with_free_name
 from napari_unet.widgets._result import MAX_PLANE_EDGE, ResultLayer
 from napari_unet.widgets._spool import require_space, spool, spool_request, spool_words
@@ -98,6 +95,9 @@ class SegmentRun(QObject):
         self._found: objects_events.ObjectsFound | None = None
         self._final: EngineEvent | None = None
         self._unwritten = False
+        self._has_new_tile = False
+        self._pace = window_pace()
+        self._pace.beat.connect(self._show_progress)
 
     @property
     def has_job(self) -> bool:
@@ -215,6 +215,9 @@ class SegmentRun(QObject):
         self._end(True, "")
 
     def _on_reported(self, event: EngineEvent) -> None:
+        if not isinstance(event, events.TileDone | events.BlockDone):
+            # What it says is newer than the last tile.
+            self._has_new_tile = False
         match event:
             case events.StageChanged(stage):
                 self._stage = STAGE_WORDS.get(stage, stage)
@@ -271,11 +274,17 @@ class SegmentRun(QObject):
 
     def _on_tile_done(self, event: events.TileDone) -> None:
         self._meter.update(event.pixels_done, time.monotonic())
-        self.progressed.emit(self._meter.share, self._meter.text())
+        self._has_new_tile = True
+        self._pace.want()
         if event.written:
             self._result.show(event.box)
         else:
             self._unwritten = True
+
+    def _show_progress(self) -> None:
+        if self._has_new_tile:
+            self._has_new_tile = False
+            self.progressed.emit(self._meter.share, self._meter.text())
 
     def _on_ended(self, end: EngineEnd) -> None:
         good, words = self._outcome(end)
@@ -341,6 +350,7 @@ class SegmentRun(QObject):
         return f" {TEMPORARY_WORDS}." if temporary else ""
 
     def _end(self, good: bool, words: str) -> None:
+        self._pace.beat.disconnect(self._show_progress)
         if self._view is not None:
             self._view.close()
             self._view = None

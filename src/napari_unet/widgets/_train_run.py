@@ -17,6 +17,7 @@ from napari_unet.widgets._background import BackgroundJob
 from napari_unet.widgets._follow_view import ViewFollower
 from napari_unet.widgets._image_copy import link_copy
 from napari_unet.widgets._layers import LayerInput, find_input, spatial_data, spatial_shape
+from napari_unet.widgets._pace import window_pace
 from napari_unet.widgets._preview import PreviewLayer
 from napari_unet.widgets._progress import format_duration
 from napari_unet.widgets._run import unexpected_end
@@ -87,9 +88,7 @@ class TrainRequest:
     @property
     def parent_name(self) -> str | None:
         """What the job calls the parent: its name, or its file."""
-        if self.parent is None:
-            return None
-        return self.parent.name if self.parent.origin != "file" else str(self.parent.path)
+        return None if self.parent is None else self.parent.argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +165,9 @@ class TrainRun(QObject):
         self._started: train_events.TrainingStarted | None = None
         self._judged: list[train_events.Judged] = []
         self._final: train_events.TrainingFinished | events.Failed | None = None
+        self._step: train_events.StepDone | None = None
+        self._pace = window_pace()
+        self._pace.beat.connect(self._show_step)
 
     @property
     def has_job(self) -> bool:
@@ -309,6 +311,8 @@ class TrainRun(QObject):
             self._folder.delete()
 
     def _on_reported(self, event: EngineEvent) -> None:
+        # What it says is newer than the last step.
+        self._step = None
         match event:
             case events.StageChanged(stage):
                 self._began = time.monotonic() if self._began is None else self._began
@@ -316,7 +320,8 @@ class TrainRun(QObject):
             case train_events.TrainingStarted():
                 self._started = event
             case train_events.StepDone():
-                self._on_step(event)
+                self._step = event
+                self._pace.want()
             case train_events.PreviewReady():
                 self.preview.show(event)
             case train_events.Judged():
@@ -327,7 +332,10 @@ class TrainRun(QObject):
                 self._final = event
         self.reported.emit(event)
 
-    def _on_step(self, event: train_events.StepDone) -> None:
+    def _show_step(self) -> None:
+        event, self._step = self._step, None
+        if event is None:
+            return
         began = time.monotonic() if self._began is None else self._began
         elapsed = time.monotonic() - began
         words = f"Step {event.step}, loss {event.loss:.3f}, {format_duration(elapsed)}"
@@ -371,6 +379,7 @@ class TrainRun(QObject):
         self.over.emit(outcome)
 
     def _disconnect(self) -> None:
+        self._step = None
         if self._view is not None:
             self._view.close()
             self._view = None

@@ -6,39 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtGui import QTextOption
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QLabel,
-    QPlainTextEdit,
-    QProgressBar,
-    QPushButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core import train_events
 from napari_unet.errors import UNetError
 from napari_unet.widgets._drafting import DraftingBox
-from napari_unet.widgets._history import HistoryBox
+from napari_unet.widgets._elsewhere import Elsewhere
 from napari_unet.widgets._image_copy import ImageCopies
+from napari_unet.widgets._message_box import MessageBox
 from napari_unet.widgets._outcome import OutcomeBox
 from napari_unet.widgets._run import unexpected_end
 from napari_unet.widgets._runner import JobRunner
+from napari_unet.widgets._session import SessionBox
+from napari_unet.widgets._share_bar import ShareBar
 from napari_unet.widgets._train_form import FineTuneForm
 from napari_unet.widgets._train_run import TrainRun
+from napari_unet.widgets._window_offer import WindowOffer
 
 if TYPE_CHECKING:
     from napari_unet.widgets._curves import CurvesView
     from napari_unet.widgets._events import EngineEvent
     from napari_unet.widgets._process import EngineEnd
     from napari_unet.widgets._train_run import TrainOutcome, TrainRequest
-
-BAR_STEPS = 1000
-"""Resolution of the progress bar."""
-
-MESSAGE_LINES = 6
-"""Height of the message's box; longer ones scroll."""
 
 NAME_OF_NEW = "my-model"
 """What names of models begin with that had none to begin with."""
@@ -70,21 +59,21 @@ class FineTunePanel(QWidget):
         self._request: TrainRequest | None = None
         self._is_live = False
         self._warnings: list[str] = []
-        self._session: list[str] = []
         self.copies = ImageCopies()
         self.runner = JobRunner(self, "train")
         self.form = FineTuneForm(viewer)
         self.fine_tune_button = QPushButton("Fine-tune")
         self.stop_button = QPushButton("Stop")
         self.cancel_button = QPushButton("Cancel")
-        self.progress_bar = QProgressBar()
+        self.progress_bar = ShareBar()
         self.progress_label = QLabel()
+        self.window_offer = WindowOffer(viewer)
         self.drafting = DraftingBox(viewer, self.form, self.copies)
+        self.elsewhere = Elsewhere(viewer, self.form, self.copies, self.drafting.flush)
         self.curves: CurvesView | None = None
         self.outcome = OutcomeBox()
-        self.segment_button = QPushButton()
-        self.history = HistoryBox()
-        self.message = QPlainTextEdit()
+        self.session = SessionBox()
+        self.message = MessageBox()
         self._explain()
         self._lay_out()
         self._connect()
@@ -92,20 +81,10 @@ class FineTunePanel(QWidget):
         self.open()
 
     def _explain(self) -> None:
-        self.message.setReadOnly(True)
-        self.message.setFrameShape(QPlainTextEdit.Shape.NoFrame)
-        # Paths have no spaces to break at; a plain label would widen the dock.
-        self.message.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
-        self.message.setFixedHeight(self.fontMetrics().lineSpacing() * MESSAGE_LINES + 12)
-        self.progress_bar.setRange(0, BAR_STEPS)
         self.progress_label.setWordWrap(True)
         self.fine_tune_button.setToolTip("Learn from the strokes; the model itself stays as it is")
         self.stop_button.setToolTip("Stop now; the best weights so far can be kept")
         self.cancel_button.setToolTip("Stop now and keep nothing; your strokes stay")
-        self.segment_button.setToolTip(
-            "Go to Segment and begin with what you look at, with the model that you kept"
-        )
-        self.segment_button.hide()
 
     def _lay_out(self) -> None:
         buttons = QHBoxLayout()
@@ -113,14 +92,19 @@ class FineTunePanel(QWidget):
             buttons.addWidget(button)
         self._layout = QVBoxLayout(self)
         self._layout.addWidget(self.form)
+        self._layout.addWidget(self.window_offer)
         self._layout.addLayout(buttons)
-        self._layout.addWidget(self.progress_bar)
-        self._layout.addWidget(self.progress_label)
-        self._layout.addWidget(self.drafting)
-        self._layout.addWidget(self.outcome)
-        self._layout.addWidget(self.segment_button)
-        self._layout.addWidget(self.history)
-        self._layout.addWidget(self.message)
+        for widget in (
+            self.progress_bar,
+            self.progress_label,
+            self.drafting,
+            self.elsewhere.places,
+            self.outcome,
+            self.elsewhere.comparison,
+            self.session,
+            self.message,
+        ):
+            self._layout.addWidget(widget)
         self._layout.addStretch()
 
     def _connect(self) -> None:
@@ -129,14 +113,16 @@ class FineTunePanel(QWidget):
         self.outcome.complained.connect(self._complain)
         self.outcome.kept.connect(self._on_kept)
         self.outcome.reverted.connect(self._on_reverted)
-        self.history.chosen.connect(self._on_returned)
+        self.session.returned.connect(self._on_returned)
+        self.session.segment_wanted.connect(self.segment_wanted)
+        self.elsewhere.places.complained.connect(self._complain)
+        self.form.changed.connect(self._on_chosen)
         self.drafting.painted.connect(self._on_painted)
         self.drafting.live.due.connect(self._on_live_due)
         self.form.options.live_switched.connect(self.drafting.live.set_on)
         self.fine_tune_button.clicked.connect(self._on_clicked)
         self.stop_button.clicked.connect(self._on_stop)
         self.cancel_button.clicked.connect(self._on_cancel)
-        self.segment_button.clicked.connect(self._on_segment)
         self.runner.reported.connect(self._on_engine_reported)
         self.runner.ended.connect(self._on_engine_ended)
 
@@ -153,6 +139,8 @@ class FineTunePanel(QWidget):
             emitter.connect(self.reset_choices)
         self.reset_choices()
         self.drafting.open()
+        self.window_offer.open()
+        self._on_chosen()
 
     def close_engine(self) -> None:
         """Stop a training, leave no process behind, and follow nothing any more.
@@ -163,6 +151,8 @@ class FineTunePanel(QWidget):
             emitter.disconnect(self.reset_choices)
         self.form.watch_no_layer()
         self.drafting.close_engine()
+        self.window_offer.close_offer()
+        self.elsewhere.close()
         if self.curves is not None:
             self.curves.close_view()
             self.curves.deleteLater()
@@ -217,8 +207,8 @@ class FineTunePanel(QWidget):
     def _begin(self, request: TrainRequest) -> None:
         self._warnings.clear()
         self.message.clear()
-        self._show_bar(0.0)
-        self.segment_button.hide()
+        self.progress_bar.show_share(0.0)
+        self.session.withdraw()
         # The strokes of this moment are what is learnt from.
         self.drafting.flush()
         self._request = request
@@ -245,14 +235,8 @@ class FineTunePanel(QWidget):
             self._run.cancel()
 
     def _on_progressed(self, share: float, words: str) -> None:
-        self._show_bar(share)
+        self.progress_bar.show_share(share)
         self.progress_label.setText(words)
-
-    def _show_bar(self, share: float) -> None:
-        # A range without length moves to and fro.
-        self.progress_bar.setRange(0, BAR_STEPS if share >= 0 else 0)
-        if share >= 0:
-            self.progress_bar.setValue(round(share * BAR_STEPS))
 
     def _on_reported(self, event: EngineEvent) -> None:
         match event:
@@ -265,6 +249,8 @@ class FineTunePanel(QWidget):
                 self.curves.add_scores(step, metrics)
             case train_events.PreviewReady():
                 self.drafting.show_key()
+            case train_events.ComparisonReady() if self._request is not None:
+                self.elsewhere.compare(event, self._request)
 
     def _open_curves(self) -> CurvesView:
         if self.curves is None:
@@ -282,12 +268,13 @@ class FineTunePanel(QWidget):
 
     def _on_over(self, outcome: TrainOutcome) -> None:
         self._last_run, self._run = self._run, None
-        self._show_bar(1.0 if outcome.folder is not None else 0.0)
+        self.progress_bar.show_share(1.0 if outcome.folder is not None else 0.0)
         self._show_idle("\n".join([outcome.words, *self._warnings]))
         if outcome.folder is not None and self._request is not None:
             parent = self._request.parent
             colors = {each.name: each.color for each in self._request.classes}
             self.outcome.ask(outcome, NAME_OF_NEW if parent is None else parent.name, colors)
+            self.elsewhere.use_new(outcome.folder.model, self._request)
             self.fine_tune_button.setEnabled(False)
             self.progress_label.setText(self._engine_words())
             # Its place is known when it is laid out.
@@ -304,12 +291,11 @@ class FineTunePanel(QWidget):
         if request is not None:
             parent = "nothing" if request.parent is None else request.parent.name
             if request.parent is not None:
-                self._remember(parent)
+                self.session.remember(parent)
             if self.form.model is not None and self.form.model.name == name:
                 self.form.note_learned(request.annotation, self.form.model, parent)
-        self._remember(name)
-        self.segment_button.setText(f"Segment with {name}")
-        self.segment_button.setVisible(True)
+        self.session.remember(name)
+        self._show_history()
         self._show_idle(f"Kept as {name}; Segment has chosen it.")
         self.kept.emit(name)
 
@@ -319,27 +305,20 @@ class FineTunePanel(QWidget):
 
     def _on_returned(self, name: str) -> None:
         self.form.choose_model(name)
-        self.segment_button.setText(f"Segment with {name}")
         self.returned.emit(name)
 
-    def _on_segment(self) -> None:
-        if self.form.model is not None:
-            self.segment_wanted.emit(self.form.model.name)
-
-    def _remember(self, name: str) -> None:
-        if name not in self._session:
-            self._session.append(name)
-        self._show_history()
+    def _on_chosen(self) -> None:
+        self.window_offer.watch(self.form.annotation)
 
     def _show_history(self) -> None:
-        models = [model for model in self.form.models if model.name in self._session]
-        self.history.show_models(models, self.form.model_combo.currentText())
+        self.session.show_models(self.form.models, self.form.model_combo.currentText())
 
     def _forget_run(self) -> None:
         run, self._last_run = self._last_run, None
         if run is not None:
             run.preview.remove()
             run.deleteLater()
+        self.elsewhere.forget_new()
         self.drafting.take_back()
 
     def _complain(self, words: str) -> None:
@@ -351,7 +330,7 @@ class FineTunePanel(QWidget):
         self.form.setEnabled(True)
         self.stop_button.setEnabled(False)
         self.cancel_button.setEnabled(False)
-        self.progress_bar.setRange(0, BAR_STEPS)
+        self.progress_bar.rest()
         self.progress_label.setText(self._engine_words())
         self.message.setPlainText(words)
 

@@ -8,12 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QTextOption
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
-    QPlainTextEdit,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
@@ -24,12 +21,14 @@ from napari_unet.errors import UNetError
 from napari_unet.widgets._estimate import EstimateBox, factor_words
 from napari_unet.widgets._form import SegmentForm
 from napari_unet.widgets._layers import local_path
+from napari_unet.widgets._message_box import MessageBox
 from napari_unet.widgets._output import TEMPORARY_WORDS, OutputPlace, output_path, stem_of
 from napari_unet.widgets._planning import Planner
 from napari_unet.widgets._request import Region, RunRequest
 from napari_unet.widgets._run import SegmentRun, unexpected_end
 from napari_unet.widgets._runner import JobRunner
 from napari_unet.widgets._seams import SeamBox
+from napari_unet.widgets._share_bar import ShareBar
 from napari_unet.widgets._shown_command import CommandDialog
 from napari_unet.widgets._unfinished import UnfinishedBox
 
@@ -42,12 +41,6 @@ if TYPE_CHECKING:
     from napari_unet.core.job import SegmentJob
     from napari_unet.widgets._events import EngineEvent
     from napari_unet.widgets._process import EngineEnd
-
-BAR_STEPS = 1000
-"""Resolution of the progress bar."""
-
-MESSAGE_LINES = 6
-"""Height of the message's box; longer ones scroll."""
 
 PAUSE_WORDS, GO_ON_WORDS = "Pause", "Go on"
 
@@ -77,10 +70,10 @@ class SegmentPanel(QWidget):
         self.segment_button = QPushButton("Segment")
         self.pause_button = QPushButton(PAUSE_WORDS)
         self.stop_button = QPushButton("Stop")
-        self.progress_bar = QProgressBar()
+        self.progress_bar = ShareBar()
         self.progress_label = QLabel()
         self.output_label = QLabel()
-        self.message = QPlainTextEdit()
+        self.message = MessageBox()
         self._set_up()
         self._lay_out()
         self._show_idle("")
@@ -89,15 +82,6 @@ class SegmentPanel(QWidget):
         self.open()
 
     def _set_up(self) -> None:
-        self.message.setReadOnly(True)
-        self.message.setFrameShape(QPlainTextEdit.Shape.NoFrame)
-        self.message.setAccessibleName("Messages")
-        # Paths have no spaces to break at; a plain label would widen the dock.
-        self.message.setWordWrapMode(QTextOption.WrapMode.WrapAtWordBoundaryOrAnywhere)
-        self.message.setFixedHeight(self.fontMetrics().lineSpacing() * MESSAGE_LINES + 12)
-        # Tab leaves the box, as it leaves every other.
-        self.message.setTabChangesFocus(True)
-        self.progress_bar.setRange(0, BAR_STEPS)
         self.progress_label.setWordWrap(True)
         self.output_label.setTextFormat(Qt.TextFormat.PlainText)
         # It is cut to the width that there is, and asks for none.
@@ -271,14 +255,8 @@ class SegmentPanel(QWidget):
 
     def _on_progressed(self, share: float, words: str) -> None:
         self._share = share if share >= 0 else self._share
-        self._show_bar(share)
+        self.progress_bar.show_share(share)
         self.progress_label.setText(words)
-
-    def _show_bar(self, share: float) -> None:
-        # A range without length moves to and fro.
-        self.progress_bar.setRange(0, BAR_STEPS if share >= 0 else 0)
-        if share >= 0:
-            self.progress_bar.setValue(round(share * BAR_STEPS))
 
     def _on_warned(self, words: str) -> None:
         self._warnings.append(words)
@@ -302,7 +280,7 @@ class SegmentPanel(QWidget):
     def _show_idle(self, words: str) -> None:
         self._show_buttons(running=False)
         # How far it got stays to be seen until the next click.
-        self._show_bar(self._share)
+        self.progress_bar.show_share(self._share)
         self.progress_label.setText(self._engine_words())
         self.message.setPlainText(words)
         self._show_output()
