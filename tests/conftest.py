@@ -12,6 +12,11 @@ if sys.platform == "linux":
     # Only xcb, under the Xvfb that pytest-xvfb starts, draws the canvas; offscreen has no OpenGL.
     os.environ["QT_QPA_PLATFORM"] = "xcb"
 
+# One thread each, which sleeps when it waits: two processes of tests share the cores, and so do the
+# processes that tests start.
+for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}.items():
+    os.environ.setdefault(name, value)
+
 import hypothesis
 import numpy as np
 import pytest

@@ -118,11 +118,11 @@ def test_counting_agrees_with_making(case: tuple[TileGrid, Box]) -> None:
 
 def test_counting_a_petavoxel_takes_no_time() -> None:
     grid = TileGrid((10**5,) * 3, unet_geometry(4), (1, 384, 384), (1, 1024, 1024))
-    start = time.perf_counter()
+    start = time.process_time()
     # 97 blocks of three tiles, and a last one of 672 voxels: two.
     assert grid.count_tiles() == 10**5 * (97 * 3 + 2) ** 2
     assert grid.count_blocks() == 10**5 * 98**2
-    assert time.perf_counter() - start < 0.1
+    assert time.process_time() - start < 0.1
 
 
 @given(nets(), st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)))

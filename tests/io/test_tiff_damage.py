@@ -102,10 +102,10 @@ def test_a_tiny_file_that_claims_a_huge_image(tmp_path: Path) -> None:
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     content = b"II*\0" + struct.pack("<I", 8) + struct.pack("<H", len(tags)) + entries + b"\0" * 4
     (tmp_path / "a.tif").write_bytes(content)
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(InputError, match=r"a\.tif"):
         read_all(tmp_path / "a.tif", Selection())
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_pages_in_a_circle_end(tmp_path: Path) -> None:

@@ -232,11 +232,11 @@ def test_the_few_chunks_of_a_huge_sparse_array_are_found_fast(tmp_path: Path) ->
     )
     for y, x in [(39_000, 200), (12_345, 31_000), (20_000, 20_000)]:
         array[y : y + 10, x : x + 10] = 9
-    began = time.perf_counter()
+    began = time.process_time()
     source = open_image(tmp_path / "a.zarr")
     boxes = source.sample_boxes(2**24)
     identity = source.identity()
-    assert time.perf_counter() - began < 2  # 0.2 s where nothing else runs
+    assert time.process_time() - began < 2  # 0.2 s where nothing else runs
     assert [box.start[1:] for box in boxes] == [
         (12_288, 30_976),
         (19_968, 19_968),
