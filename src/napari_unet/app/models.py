@@ -69,6 +69,11 @@ class ModelEntry:
     sha256: str
     origin: Origin
 
+    @property
+    def argument(self) -> str:
+        """What commands and jobs call it: its name, or its file if it was given by path."""
+        return str(self.path) if self.origin == "file" else self.name
+
 
 @dataclass(frozen=True, slots=True)
 class DamagedModel:

@@ -38,15 +38,19 @@ class ComparisonStrip(QWidget):
         Its camera and sliders are moved.
     image : callable
         Returns the image layer that was painted on; None = it is closed.
+    view : PlaceView or None
+        Frames the places, if others are framed by it, too.
     """
 
     went = Signal(object)
     """The `Box` that the view went to, (z, y, x)."""
 
-    def __init__(self, viewer: Any, image: Callable[[], Image | None]) -> None:
+    def __init__(
+        self, viewer: Any, image: Callable[[], Image | None], view: PlaceView | None = None
+    ) -> None:
         super().__init__()
         self._viewer, self._image = viewer, image
-        self.view = PlaceView(viewer)
+        self.view = PlaceView(viewer) if view is None else view
         self.buttons: list[QToolButton] = []
         """The pictures, row by row."""
         self.note = QLabel()

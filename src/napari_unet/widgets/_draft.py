@@ -277,7 +277,7 @@ class Drafter(QObject):
         source, model = self._located.source, request.model
         values: dict[str, Any] = {
             "input": "" if source is None else source.path,
-            "model": model.name if model.origin != "file" else str(model.path),
+            "model": model.argument,
             **request.named,
             "annotation": None if request.strokes is None else str(request.strokes),
             "folder": self._folder,

@@ -50,7 +50,7 @@ class Planner:
         model = choices.model
         return RunRequest(
             choices.layer,
-            model.name if model.origin != "file" else str(model.path),
+            model.argument,
             model.name,
             self._region(choices),
             choices.place,

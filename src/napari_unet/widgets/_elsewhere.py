@@ -1,0 +1,101 @@
+"""Other places of the image: where to paint next, and what a fine-tune has changed there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.widgets._annotation_layer import strokes_path
+from napari_unet.widgets._comparison import ComparisonStrip
+from napari_unet.widgets._layers import LayerInput, find_input
+from napari_unet.widgets._places import PlacesBox, PlacesInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari.layers import Image
+
+    from napari_unet.core.train_events import ComparisonReady
+    from napari_unet.widgets._image_copy import ImageCopies
+    from napari_unet.widgets._train_form import FineTuneForm
+    from napari_unet.widgets._train_run import TrainRequest
+
+
+class Elsewhere:
+    """Gives the list of places and the pictures what they need; one frame marks a place of both.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        Its camera and sliders are moved.
+    form : FineTuneForm
+        Knows what is chosen.
+    copies : ImageCopies
+        Copies of images that exist only in memory.
+    flush : callable
+        Returns when all strokes are on disk.
+    """
+
+    def __init__(
+        self, viewer: Any, form: FineTuneForm, copies: ImageCopies, flush: Callable[[], None]
+    ) -> None:
+        self._form, self._copies, self._flush = form, copies, flush
+        self._searched: tuple[Any, ...] = ()
+        self._new: tuple[str, TrainRequest] | None = None
+        self.places = PlacesBox(
+            viewer,
+            PlacesInput(lambda: form.image, self._model, self._strokes, self._parent, self._source),
+        )
+        self.comparison = ComparisonStrip(viewer, lambda: form.image, self.places.view)
+        form.changed.connect(self._on_chosen)
+
+    def compare(self, event: ComparisonReady, request: TrainRequest) -> None:
+        """Show the pictures of a training."""
+        self.comparison.show_comparison(
+            event, [(each.name, each.color) for each in request.classes]
+        )
+
+    def use_new(self, path: Path, request: TrainRequest) -> None:
+        """Search with a model that waits to be kept, and compare it with its parent."""
+        self._new = (str(path), request)
+
+    def forget_new(self) -> None:
+        """Search with the chosen model again, and show no pictures any more."""
+        self._new = None
+        self.comparison.clear()
+
+    def close(self) -> None:
+        """Leave no search, no frame and no picture behind."""
+        self.places.clear()
+        self.forget_new()
+
+    def _on_chosen(self) -> None:
+        """Forget places of another image or model."""
+        model = self._form.model
+        searched = (self._form.image, None if model is None else model.sha256)
+        if searched != self._searched:
+            self._searched = searched
+            self.places.clear()
+
+    def _model(self) -> str | None:
+        if self._new is not None:
+            return self._new[0]
+        return None if self._form.model is None else self._form.model.argument
+
+    def _parent(self) -> str | None:
+        if self._new is not None:
+            return self._new[1].parent_name
+        model = self._form.model
+        parent = None if model is None else model.header.provenance.parent
+        if parent is None:
+            return None
+        known = (each for each in self._form.models if each.sha256 == parent.sha256)
+        return next((each.argument for each in known), None)
+
+    def _strokes(self) -> Path | None:
+        self._flush()
+        return strokes_path(self._form.annotation)
+
+    def _source(self, image: Image) -> LayerInput | None:
+        copy = self._copies.find(image)
+        return find_input(image) if copy is None else LayerInput(str(copy))
