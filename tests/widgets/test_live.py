@@ -222,8 +222,8 @@ def test_after_keep_it_goes_on_with_the_new_model(
 
     for module in (_form, _train_form):
         monkeypatch.setattr(module, "list_models", offered)
-    assert not panel.session.history.isVisibleTo(panel)
-    assert not panel.session.segment_button.isVisibleTo(panel)
+    assert not panel.history.isVisibleTo(panel)
+    assert not panel.segment_button.isVisibleTo(panel)
     # Enter keeps.
     panel.outcome.setFocus()
     qtbot.keyClick(panel.outcome, Qt.Key.Key_Return)
@@ -232,19 +232,19 @@ def test_after_keep_it_goes_on_with_the_new_model(
     assert dock.panel.form.model_combo.currentText() == "fake-2"
     assert "fake-2 has learnt from these strokes already" in panel.form.hint.text()
     assert "fine-tune from fake." in panel.form.hint.text()
-    assert list(panel.session.history.buttons) == ["fake", "fake-2"]
-    assert panel.session.history.buttons["fake-2"].isChecked()
-    assert panel.session.history.isVisibleTo(panel)
+    assert list(panel.history.buttons) == ["fake", "fake-2"]
+    assert panel.history.buttons["fake-2"].isChecked()
+    assert panel.history.isVisibleTo(panel)
     wanted: list[str] = []
     panel.segment_wanted.connect(wanted.append)
-    assert panel.session.segment_button.text() == "Segment with fake-2"
+    assert panel.segment_button.text() == "Segment with fake-2"
     with qtbot.waitSignal(panel.segment_wanted):
-        user.click(panel.session.segment_button)
+        user.click(panel.segment_button)
     assert wanted == ["fake-2"]
     # One click returns.
     returned: list[str] = []
     panel.returned.connect(returned.append)
-    user.click(panel.session.history.buttons["fake"])
+    user.click(panel.history.buttons["fake"])
     assert panel.form.model_combo.currentText() == "fake"
     assert returned == ["fake"]
     assert dock.panel.form.model_combo.currentText() == "fake"
@@ -252,7 +252,7 @@ def test_after_keep_it_goes_on_with_the_new_model(
     # One that was deleted elsewhere is offered no more.
     monkeypatch.setattr(_train_form, "list_models", lambda: [fake])
     panel.form.reload_models()
-    assert not panel.session.history.isVisibleTo(panel)
+    assert not panel.history.isVisibleTo(panel)
 
 
 def entry(name: str, sha256: str, parent: ModelEntry | None = None) -> ModelEntry:

@@ -73,6 +73,7 @@ class FineTunePanel(QWidget):
         self.curves: CurvesView | None = None
         self.outcome = OutcomeBox()
         self.session = SessionBox()
+        self.history, self.segment_button = self.session.history, self.session.segment_button
         self.message = MessageBox()
         self._explain()
         self._lay_out()
