@@ -14,8 +14,8 @@ if sys.platform == "linux":
 
 # One thread each, which sleeps when it waits: two processes of tests share the cores, and so do the
 # processes that tests start.
-for name, value in {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}.items():
-    os.environ.setdefault(name, value)
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 import hypothesis
 import numpy as np
