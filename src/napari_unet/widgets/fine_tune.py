@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.core import train_events
@@ -19,6 +19,7 @@ from napari_unet.widgets._run import unexpected_end
 from napari_unet.widgets._runner import JobRunner
 from napari_unet.widgets._session import SessionBox
 from napari_unet.widgets._share_bar import ShareBar
+from napari_unet.widgets._soon import soon
 from napari_unet.widgets._train_form import FineTuneForm
 from napari_unet.widgets._train_run import TrainRun
 from napari_unet.widgets._window_offer import WindowOffer
@@ -279,7 +280,7 @@ class FineTunePanel(QWidget):
             self.fine_tune_button.setEnabled(False)
             self.progress_label.setText(self._engine_words())
             # Its place is known when it is laid out.
-            QTimer.singleShot(0, self.asked)
+            soon(self, self.asked.emit)
         else:
             self._forget_run()
         if not outcome.good and not self._is_live:
@@ -350,7 +351,7 @@ class FineTunePanel(QWidget):
             self._complain(unexpected_end(end, "", button="Fine-tune"))
         else:
             # The fresh engine is started after this signal.
-            QTimer.singleShot(0, self._show_engine)
+            soon(self, self._show_engine)
 
     def _show_engine(self) -> None:
         if self._run is None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error, show_warning
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -30,6 +30,7 @@ from napari_unet.widgets._runner import JobRunner
 from napari_unet.widgets._seams import SeamBox
 from napari_unet.widgets._share_bar import ShareBar
 from napari_unet.widgets._shown_command import CommandDialog
+from napari_unet.widgets._soon import soon
 from napari_unet.widgets._unfinished import UnfinishedBox
 
 if TYPE_CHECKING:
@@ -369,7 +370,7 @@ class SegmentPanel(QWidget):
             self._complain(unexpected_end(end, ""))
         else:
             # The fresh engine is started after this signal.
-            QTimer.singleShot(0, self._show_engine)
+            soon(self, self._show_engine)
 
     def _show_engine(self) -> None:
         if self._run is None:
