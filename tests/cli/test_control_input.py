@@ -36,6 +36,7 @@ def test_pause_resume_viewport_and_stop_are_obeyed() -> None:
         '{"command": "viewport", "box": [[0, 0, 0]]}',
         '{"command": "viewport", "box": [[5, 0, 0], [1, 9, 9]]}',
         '{"command": "viewport", "box": [["a"], ["b"]]}',
+        '{"command": "viewport", "box": [[0, 0, 0], [1, 1, 1e999]]}',
         "[" * 100_000,
     ],
 )

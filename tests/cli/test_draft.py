@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from napari_unet.app.drafting.control import DraftControl
 from napari_unet.cli.control_input import ControlError
+from napari_unet.cli.draft import _listen as listen
 from napari_unet.cli.draft import obey_draft
 from napari_unet.cli.main import app
 from napari_unet.core.boxes import Box
@@ -59,6 +61,7 @@ def test_wishes_are_passed_on_and_the_newest_count() -> None:
         '{"command": "strokes"}',
         '{"command": "strokes", "boxes": [[[0, 0, 0]]]}',
         '{"command": "strokes", "boxes": 3}',
+        '{"command": "strokes", "boxes": [[[0, 0, 0], [1, 1, Infinity]]]}',
         '{"command": "classes"}',
         '{"command": "classes", "classes": []}',
         '{"command": "classes", "classes": ["a", "a"]}',
@@ -83,6 +86,17 @@ def test_a_job_that_cannot_be_is_a_usage_error(
         app(["draft", "--config", str(path)])
     assert ended.value.code == 2
     assert "named twice" in capsys.readouterr().err
+
+
+def test_it_ends_when_what_it_hears_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    control = DraftControl()
+    heard = io.TextIOWrapper(io.BytesIO(VIEW.encode() + b"\n\xff\xfe\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", heard)
+    monkeypatch.setattr("threading.excepthook", lambda args: None)
+    listen(control)
+    while not control.stopped:
+        control.take(wait=True)
+    assert control.hung_up
 
 
 @pytest.fixture

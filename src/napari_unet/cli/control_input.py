@@ -47,7 +47,7 @@ def obey(control: JobControl, line: str) -> None:
             control.viewport = Box(tuple(int(a) for a in start), tuple(int(b) for b in stop))
             return
         action = {"stop": control.stop, "pause": control.pause, "resume": control.resume}[command]
-    except (ValueError, TypeError, KeyError, RecursionError, TilingError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, TilingError) as error:
         raise ControlError(f"control line {line.strip()[:200]!r} is not understood") from error
     action()
 

@@ -97,7 +97,7 @@ def obey_draft(control: DraftControl, line: str) -> None:
                 control.change_annotation(None if path is None else str(path))
             case _:
                 obey(control, line)
-    except (ValueError, TypeError, KeyError, RecursionError, TilingError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError, TilingError) as error:
         if isinstance(error, ControlError):
             raise
         raise ControlError(f"control line {line.strip()[:200]!r} is not understood") from error
@@ -130,13 +130,15 @@ def _listen(control: DraftControl) -> None:
     """Obey control lines in the background; at the end of standard input the drafts end."""
 
     def work() -> None:
-        for line in sys.stdin:
-            try:
-                obey_draft(control, line)
-            except ControlError as error:
-                print(f"warning: {error}", file=sys.stderr, flush=True)
-        # Who drafts for nobody would live on after a panel that crashed.
-        control.hang_up()
+        try:
+            for line in sys.stdin or ():
+                try:
+                    obey_draft(control, line)
+                except ControlError as error:
+                    print(f"warning: {error}", file=sys.stderr, flush=True)
+        finally:
+            # Who drafts for nobody would live on after a panel that crashed.
+            control.hang_up()
 
     threading.Thread(target=work, name="control-input", daemon=True).start()
 

@@ -109,3 +109,14 @@ def test_a_silent_feature_does_not_count_hundredfold(rng: np.random.Generator) -
         given.rows * 0 + 1, given.labels, torch.ones(10), torch.zeros(10), given.total
     )
     assert bool(torch.isfinite(maker.fit(maker.start(("a", "b"), {}), flat).matrix).all())
+
+
+def test_millions_of_pixels_that_are_all_alike_are_learnt(rng: np.random.Generator) -> None:
+    maker = HeadMaker(layer(rng), ("a", "b"), (3, 237))
+    # One direction in 240 features, as on an image of two gray values that was filled in.
+    labels = rng.integers(0, 3, 8192)
+    rows = torch.from_numpy(np.outer(labels - 1, rng.normal(0, 10, 240))).float()
+    spread, mean = torch.std_mean(rows, dim=0)
+    given = StrokeFeatures(rows, torch.from_numpy(labels), mean, spread, 33_000_000)
+    head = maker.fit(maker.start(("a", "b", "new"), {}), given)
+    assert (head.predict(rows) == labels + 1).all()

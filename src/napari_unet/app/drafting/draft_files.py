@@ -54,7 +54,7 @@ class DraftFiles:
             os.replace(part, path)
         except OSError as error:
             raise StorageError(
-                f"{path}: the draft cannot be written: {error.strerror}; check the disk"
+                f"{path}: the draft cannot be written: {error.strerror or error}; check the disk"
             ) from error
         self.written += 1
         return str(path)

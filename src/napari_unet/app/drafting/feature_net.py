@@ -85,13 +85,14 @@ class FeatureNet:
         values = patiently(partial(image.read_input, read), threading.Event())
         try:
             maps = self._maps(torch.from_numpy(slices_as_channels(values)[None]))
+            # Copies on the device are made here, too.
+            tile = FeatureTile(box, maps, self._grid)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise self._out_of_memory(box) from error
         except RuntimeError as error:
             if any(words in str(error) for words in ALLOCATION_FAILED):
                 raise self._out_of_memory(box) from error
             raise BackendError(f"the network failed on {self._backend.label}: {error}") from error
-        tile = FeatureTile(box, maps, self._grid)
         if not tile.is_finite:
             raise NonFiniteError(
                 f"the network answers with NaN or infinity at {box.start}..{box.stop}; check the "

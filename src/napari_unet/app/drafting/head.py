@@ -231,14 +231,17 @@ def _preconditioner(inputs: Tensor, shares: Tensor, pull: Tensor) -> Tensor:
     """
     count, width = inputs.shape
     some = inputs[:: max(1, math.ceil(count / GRAM_ROWS))]
+    # Single precision cannot tell a penalty of millionths of the largest curvature from nothing.
+    some = some.double()
     gram = some.T @ some * (count / len(some))
     ways = []
     for share, own in zip(shares, pull[:, 0], strict=True):
         curvature = gram * max(float(share * (1 - share)), LEAST_CURVATURE)
         curvature.diagonal().add_(2 * own)
         root = torch.linalg.cholesky(curvature)
-        ways.append(torch.linalg.solve_triangular(root, torch.eye(width), upper=False))
-    return torch.stack(ways) * math.sqrt(count)
+        unit = torch.eye(width, dtype=root.dtype)
+        ways.append(torch.linalg.solve_triangular(root, unit, upper=False))
+    return torch.stack(ways).to(inputs) * math.sqrt(count)
 
 
 def _applied(rows: Tensor, ways: Tensor) -> Tensor:

@@ -199,7 +199,8 @@ class DraftSession:
         except OutOfMemoryError as error:
             if self._tile_edge <= CELL_EDGE:
                 raise
-            self._tile_edge = max(max(box.shape) // 2, CELL_EDGE)
+            # Windows of whole cells: one that cut a cell would hold no stroke of it.
+            self._tile_edge = max(max(box.shape) // 2 // CELL_EDGE, 1) * CELL_EDGE
             yield Warned(
                 f"{str(error).partition(';')[0]}; drafts go on with {self._tile_edge} pixels"
             )
