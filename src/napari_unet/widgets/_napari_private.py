@@ -6,6 +6,7 @@ tile reads a whole plane from disk and makes the window stutter.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from dataclasses import dataclass
@@ -64,6 +65,30 @@ def with_known_colors(colormap: DirectLabelColormap) -> DirectLabelColormap:
     return colormap
 
 
+def blank_like(data: Any) -> Any:
+    """Return zeros of the shape of an array, which need the memory of one plane only."""
+    plane = np.zeros(data.shape[-2:], data.dtype)
+    strides = (0,) * (data.ndim - 2) + plane.strides
+    return np.lib.stride_tricks.as_strided(plane, data.shape, strides)
+
+
+def put_data(layer: Labels, data: Any, *, is_drawn: bool) -> None:
+    """Have a layer read from other data of the same shape from now on.
+
+    Parameters
+    ----------
+    layer : Labels
+        Of one scale.
+    data : array-like
+        What it reads from.
+    is_drawn : bool
+        Whether what is drawn is what they hold, so that nothing has to be read now.
+    """
+    block = getattr(layer, "_block_refresh", None) if is_drawn else None
+    with contextlib.nullcontext() if block is None else block():
+        layer.data = data
+
+
 class PartialRefresh:
     """Redraws parts of a Labels layer whose data changed; for the GUI's thread only.
 
@@ -89,6 +114,13 @@ class PartialRefresh:
                 self._works = False
         self._forget_coarsest()
         self._layer.refresh(thumbnail=False, extent=False, highlight=False)
+
+    def refresh_thumbnail(self) -> None:
+        """Show in the thumbnail what is drawn; partial refreshes leave it alone."""
+        try:
+            self._layer._update_thumbnail()
+        except AttributeError:
+            self.refresh_all()
 
     def refresh_all(self) -> None:
         """Show what the data now hold everywhere, in the thumbnail too."""

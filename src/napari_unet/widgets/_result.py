@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QCoreApplication, QObject
 
+from napari_unet.core.events import JobStarted
 from napari_unet.widgets._layers import class_options, labels_metadata, labels_options
-from napari_unet.widgets._napari_private import PartialRefresh
+from napari_unet.widgets._napari_private import PartialRefresh, blank_like, put_data
 from napari_unet.widgets._pace import window_pace
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_unet.core.boxes import Box
-    from napari_unet.core.events import AlreadyDone, JobStarted
+    from napari_unet.core.events import AlreadyDone
     from napari_unet.core.job import SegmentJob
     from napari_unet.widgets._levels import GrowingLevels
 
@@ -63,6 +64,14 @@ class LayerRefresher(QObject):
         if self.is_needed:
             self._waiting.append(box)
             self._pace.want()
+
+    def show_rest(self) -> None:
+        """Show what still waits, where each box that was written has come by `show`."""
+        if self._levels is not None:
+            self.show_all()
+        elif self.is_needed:
+            self._flush()
+            self._partial.refresh_thumbnail()
 
     def show_all(self) -> None:
         """Show everything that is written; the coarser levels as stored, if they are complete."""
@@ -134,13 +143,16 @@ class ResultLayer(QObject):
         """
         data, levels, ndim = open_labels(event.labels)
         self._layer = self._viewer.add_labels(
-            data,
+            # napari reads a plane several times before it draws a new layer.
+            data if levels is not None else blank_like(data),
             name=f"{image.name}: {event.name}",
             metadata=labels_metadata(job, event.output, event.name, event.labels),
             multiscale=levels is not None,
             **labels_options(image, ndim),
             **class_options(event.classes),
         )
+        if levels is None:
+            put_data(self._layer, data, is_drawn=_is_fresh(event) and data.nchunks_initialized == 0)
         # The engine is the array's one writer; painting gets a layer of its own.
         self._layer.editable = False
         self._refresher = LayerRefresher(
@@ -158,11 +170,24 @@ class ResultLayer(QObject):
         if self._refresher is not None:
             self._refresher.show(box)
 
-    def close(self) -> None:
-        """Show everything that is written, and follow no more."""
-        if self._refresher is not None:
+    def close(self, *, all_told: bool = False) -> None:
+        """Show everything that is written, and follow no more.
+
+        Parameters
+        ----------
+        all_told : bool
+            Whether `show` was told of all of it, so that it need not be read again.
+        """
+        if self._refresher is not None and all_told:
+            self._refresher.show_rest()
+        elif self._refresher is not None:
             self._refresher.show_all()
         self._refresher = None
+
+
+def _is_fresh(event: JobStarted | AlreadyDone) -> bool:
+    """Return whether a job has nothing done yet."""
+    return isinstance(event, JobStarted) and event.pixels_done == 0
 
 
 def open_labels(labels: str) -> tuple[Any, GrowingLevels | None, int]:

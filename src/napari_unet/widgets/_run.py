@@ -357,7 +357,7 @@ class SegmentRun(QObject):
         if self._job is not None:
             self._runner.reported.disconnect(self._on_reported)
             self._runner.ended.disconnect(self._on_ended)
-        self._result.close()
+        self._result.close(all_told=isinstance(self._final, events.Finished))
         self._delete_copy()
         self.over.emit(good, words)
 
