@@ -11,8 +11,11 @@ from tests.nets import lively_net
 from napari_unet.app.training.held_out import ImageInput, predict_box
 from napari_unet.app.training.preview import Previewer, Scene
 from napari_unet.core.boxes import Box
+from napari_unet.core.events import Warned
 from napari_unet.core.normalization import measure_normalization
 from napari_unet.core.receptive import unet_geometry
+from napari_unet.core.train_events import PreviewReady
+from napari_unet.errors import InputError
 from napari_unet.inference.control import JobControl
 from napari_unet.inference.device import choose_backend
 from napari_unet.io.image import Selection, wrap_array
@@ -127,7 +130,7 @@ def test_old_and_new_labels_are_those_of_the_same_place(
     for box in (VIEW, Box((0, 30, 30), (1, 70, 70))):
         control.viewport = box
         event = previewer.make(new, 7)
-        assert event is not None
+        assert isinstance(event, PreviewReady)
         assert (event.step, event.box) == (7, box)
         for path, net in ((event.path, new), (event.before, old)):
             np.testing.assert_array_equal(
@@ -140,6 +143,31 @@ def test_from_nothing_there_is_no_before(tmp_path: Path, scene: Scene, clock: Cl
     control = JobControl()
     control.viewport = VIEW
     event = Previewer(tmp_path, scene, control, clock).make(lively_net(1), 1)
-    assert event is not None
+    assert isinstance(event, PreviewReady)
     assert event.before == ""
     assert [path.name for path in tmp_path.iterdir()] == ["preview.npy"]
+
+
+def test_what_is_damaged_where_the_user_looks_is_said_once_and_nothing_more(
+    tmp_path: Path, scene: Scene, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = JobControl()
+    control.viewport = VIEW
+    old, new = lively_net(1), lively_net(2)
+    previewer = Previewer(tmp_path, scene, control, clock, old.state_dict())
+
+    def damaged(box: Box) -> None:
+        raise InputError("the chunk c/2/0/0 is damaged; restore it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.image.source, "read", damaged)
+        said = previewer.make(new, 1)
+        assert isinstance(said, Warned)
+        assert "c/2/0/0 is damaged" in said.message
+        assert not previewer.is_due, "it is not tried again at every step"
+        assert previewer.make(new, 2) is None
+    event = previewer.make(new, 3)
+    assert isinstance(event, PreviewReady)
+    where = scene.geometry, scene.backend
+    for path, net in ((event.path, new), (event.before, old)):
+        np.testing.assert_array_equal(np.load(path), predict_box(net, scene.image, VIEW, *where))

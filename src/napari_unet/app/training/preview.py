@@ -11,8 +11,9 @@ import numpy as np
 
 from napari_unet.app.training.held_out import predict_box
 from napari_unet.core.boxes import Box
+from napari_unet.core.events import Warned
 from napari_unet.core.train_events import PreviewReady
-from napari_unet.errors import StorageError
+from napari_unet.errors import StorageError, UNetError
 from napari_unet.files import write_atomically
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class Previewer:
     _view: Box | None = None
     _box: Box | None = None
     _parent: nn.Module | None = None
+    _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._began = self.clock()
@@ -162,8 +164,11 @@ class Previewer:
         moved = self._view is not None and view != self._view and elapsed >= self._follow
         return moved or elapsed >= self._due
 
-    def make(self, net: nn.Module, step: int) -> PreviewReady | None:
-        """Try weights where the user looks; None = nothing of the image is looked at.
+    def make(self, net: nn.Module, step: int) -> PreviewReady | Warned | None:
+        """Try weights where the user looks.
+
+        A training does not end because of what is looked at: what goes wrong, such as damage of the
+        image there, is a warning.
 
         Parameters
         ----------
@@ -172,26 +177,38 @@ class Previewer:
         step : int
             After which they were taken.
 
-        Raises
-        ------
-        StorageError
-            If a file cannot be written.
+        Returns
+        -------
+        PreviewReady or Warned or None
+            None = nothing of the image is looked at, or what goes wrong was said before.
         """
         began, view = self.clock() - self._began, self.control.viewport
         box = None if view is None else preview_box(view, Box.of_shape(self.scene.shape))
-        event = None
-        if box is not None:
-            if self.before is not None and box != self._box:
-                parent = self._parent_net(net, self.before)
-                write_preview(self.run / BEFORE, self.scene.predict(parent, box))
-            write_preview(self.run / PREVIEW, self.scene.predict(net, box))
-            before = "" if self.before is None else str(self.run / BEFORE)
-            event = PreviewReady(step, str(self.run / PREVIEW), box, before)
-        self._view, self._box = view, box
+        event: PreviewReady | Warned | None = None
+        try:
+            event = None if box is None else self._made(net, step, box)
+            self._box = box
+        except UNetError as error:
+            self._box = None
+            event = self._complaint(f"there is no preview of what is looked at: {error}")
+        self._view = view
         ended = self.clock() - self._began
         rest = ended + (ended - began) / PREVIEW_SHARE
         self._due, self._follow = max(next_preview(ended), rest), max(ended + FOLLOW_SECONDS, rest)
         return event
+
+    def _made(self, net: nn.Module, step: int, box: Box) -> PreviewReady:
+        if self.before is not None and box != self._box:
+            parent = self._parent_net(net, self.before)
+            write_preview(self.run / BEFORE, self.scene.predict(parent, box))
+        write_preview(self.run / PREVIEW, self.scene.predict(net, box))
+        before = "" if self.before is None else str(self.run / BEFORE)
+        return PreviewReady(step, str(self.run / PREVIEW), box, before)
+
+    def _complaint(self, message: str) -> Warned | None:
+        said = message in self._said
+        self._said.add(message)
+        return None if said else Warned(message)
 
     def _parent_net(self, net: nn.Module, weights: Mapping[str, Any]) -> nn.Module:
         if self._parent is None:

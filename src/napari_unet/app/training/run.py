@@ -107,7 +107,7 @@ class TrainingRun:
     reason: EndReason = "complete"
     detail: str = ""
     previewer: Previewer = field(init=False)
-    preview: PreviewReady | None = None
+    preview: PreviewReady | Warned | None = None
 
     def __post_init__(self) -> None:
         self.started = self.clock()
