@@ -193,9 +193,9 @@ def test_rare_options_are_out_of_the_way(qtbot: Any) -> None:
     box.show()
     collapsed = box.sizeHint().height()
     # The tab key does not lead into what cannot be seen.
-    assert not box.rehearse.isEnabled()
+    assert not box.rehearse.isVisible()
     box.more.expand(animate=False)
-    assert box.rehearse.isEnabled()
+    assert box.rehearse.isVisible()
     qtbot.waitUntil(lambda: box.sizeHint().height() > collapsed)
     assert all(widget.toolTip() for widget in box.in_tab_order)
     visited: list[Any] = [box.in_tab_order[0]]

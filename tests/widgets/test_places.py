@@ -141,9 +141,11 @@ def test_what_is_given_goes_into_the_command(
     viewer.add_image(stored_stack, scale=(40, 8, 8))
     viewer.dims.set_point(0, 40)
     box.scope_combo.setCurrentIndex(box.scope_combo.findText("in this slice"))
+    box.ranking_combo.setCurrentIndex(box.ranking_combo.findText("models differ"))
     user.click(box.button)
     words = " ".join(fake.made[0].arguments)
-    for part in (f"--annotation {strokes}", "--compare-with old-model", "--scope slice --slice 1"):
+    ranking = "--rank-by disagreement --compare-with old-model"
+    for part in (f"--annotation {strokes}", ranking, "--scope slice --slice 1"):
         assert part in words
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_unet.core.boxes import Box
     from napari_unet.core.train_events import ComparisonReady
 
-PICTURE_EDGE = 84
+PICTURE_EDGE = 82
 """Pixels; three of them fit into a dock that is 300 wide."""
 
 COLOR_SHARE = 0.55

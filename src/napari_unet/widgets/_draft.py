@@ -134,6 +134,7 @@ class Drafter(QObject):
         self._folder: str | None = None
         self._waiting: DraftReady | None = None
         self._is_paused = False
+        self._has_learnt = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(CHOICE_MS)
@@ -150,6 +151,11 @@ class Drafter(QObject):
     def is_drafting(self) -> bool:
         """Whether an engine has a job."""
         return self._follower is not None
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether strokes have gone into the draft that is shown."""
+        return self._has_learnt
 
     def open(self) -> None:
         """Warm up an engine."""
@@ -328,6 +334,7 @@ class Drafter(QObject):
         if event is None or self.preview is None or self._is_paused:
             return
         self._waiting = None
+        self._has_learnt = event.learned > 0
         self.preview.show(event)
         self.said.emit(draft_words(event))
         self.shown.emit()

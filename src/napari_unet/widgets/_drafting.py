@@ -123,7 +123,9 @@ class DraftingBox(QWidget):
 
     def _bind(self) -> None:
         self.key.bind()
-        self.key_label.setVisible(self.key.is_bound)
+        # Before anything is learnt, there is nothing that was before.
+        learnt = self._preview is not None or self.drafter.has_learnt
+        self.key_label.setVisible(self.key.is_bound and learnt)
 
     def _on_shown(self) -> None:
         if self._preview is None:

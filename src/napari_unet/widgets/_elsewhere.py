@@ -41,7 +41,6 @@ class Elsewhere:
     ) -> None:
         self._form, self._copies, self._flush = form, copies, flush
         self._searched: tuple[Any, ...] = ()
-        self._new: tuple[str, TrainRequest] | None = None
         self.places = PlacesBox(
             viewer,
             PlacesInput(lambda: form.image, self._model, self._strokes, self._parent, self._source),
@@ -55,19 +54,20 @@ class Elsewhere:
             event, [(each.name, each.color) for each in request.classes]
         )
 
-    def use_new(self, path: Path, request: TrainRequest) -> None:
-        """Search with a model that waits to be kept, and compare it with its parent."""
-        self._new = (str(path), request)
+    def make_room(self) -> None:
+        """Leave the panel, and the processor, to a fine-tune."""
+        self.places.clear()
+        self.places.hide()
 
-    def forget_new(self) -> None:
-        """Search with the chosen model again, and show no pictures any more."""
-        self._new = None
+    def take_back(self) -> None:
+        """Search again, and show no pictures any more."""
         self.comparison.clear()
+        self.places.show()
 
     def close(self) -> None:
         """Leave no search, no frame and no picture behind."""
         self.places.clear()
-        self.forget_new()
+        self.take_back()
 
     def _on_chosen(self) -> None:
         """Forget places of another image or model."""
@@ -78,13 +78,9 @@ class Elsewhere:
             self.places.clear()
 
     def _model(self) -> str | None:
-        if self._new is not None:
-            return self._new[0]
         return None if self._form.model is None else self._form.model.argument
 
     def _parent(self) -> str | None:
-        if self._new is not None:
-            return self._new[1].parent_name
         model = self._form.model
         parent = None if model is None else model.header.provenance.parent
         if parent is None:

@@ -17,10 +17,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_unet.app.models import ModelEntry, find_model, list_models
 from napari_unet.errors import ConfigError, UNetError
+from napari_unet.widgets._fold import Fold
 from napari_unet.widgets._layers import local_path
 from napari_unet.widgets._output import OutputPlace
 from napari_unet.widgets._preferences import Preferences, preferred
@@ -70,7 +70,7 @@ class SegmentForm(QWidget):
         self._folder: Path | None = None
         self._model_before = 0
         self._preferences = Preferences()
-        self.more = QCollapsible("More")
+        self.more = Fold("More", "Device, rescaling, averaging, tile size, and checks")
         """Folded away; the panel adds to it."""
         self._make_main_choices()
         self._make_rare_choices()
@@ -149,9 +149,7 @@ class SegmentForm(QWidget):
                 ("Tile", self.tile_spin),
             )
         )
-        self.more.setDuration(0)
         self.more.addWidget(rare)
-        self.more.toggleButton().setToolTip("Device, rescaling, averaging, tile size, and checks")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(main)

@@ -18,7 +18,7 @@ from napari_unet.widgets._layers import image_root, output_stem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TEMPORARY_WORDS = "Deleted when napari ends"
+TEMPORARY_WORDS = "The result is deleted when napari ends"
 """Said wherever results are temporary."""
 
 OUTPUT_SUFFIX = ".unet.zarr"

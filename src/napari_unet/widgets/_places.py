@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QComboBox,
     QHBoxLayout,
     QLabel,
     QListWidget,
@@ -18,6 +17,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.core.boxes import Box
 from napari_unet.errors import TilingError, UNetError
+from napari_unet.widgets._form import make_combo
 from napari_unet.widgets._layers import LayerInput, find_input, spatial_shape
 from napari_unet.widgets._one_shot import OneShot
 from napari_unet.widgets._place_view import PlaceView
@@ -30,6 +30,17 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_unet.widgets._one_shot import OneShotEnd
+
+RANKINGS = (
+    ("evenly spread", "random"),
+    ("least sure first", "entropy"),
+    ("models differ", "disagreement"),
+)
+"""What the user reads, and the value of ``--rank-by``; the first is the best for painting, see
+docs/explanation/where-to-paint.md."""
+
+SHORT_CHOICE = 6
+"""Characters of a choice that are seen at least; two stand side by side."""
 
 VISIBLE_ROWS = 5
 """Height of the list; more scroll."""
@@ -91,7 +102,13 @@ class PlacesBox(QWidget):
         self._complaint = ""
         self.view = PlaceView(viewer)
         self.button = QPushButton(SEARCH)
-        self.scope_combo = QComboBox()
+        self.scope_combo = make_combo((), "A volume is sampled; of a slice more is looked at")
+        self.ranking_combo = make_combo(
+            (),
+            "Evenly spread: no other was better when it was measured.\nLeast sure first: where the "
+            "model doubts.\nModels differ: where it and the model that it was fine-tuned from say "
+            "something else",
+        )
         self.status = QLabel()
         self.list = QListWidget()
         self._lay_out()
@@ -101,13 +118,14 @@ class PlacesBox(QWidget):
 
     def _lay_out(self) -> None:
         self.button.setToolTip(
-            "Search places where strokes are likely to help most: where the model is unsure, or "
-            "spread evenly; places with strokes are left out"
+            "Search places to paint in; those with strokes are left out. A click on one goes there"
         )
         self.scope_combo.addItem("in the volume", "volume")
         self.scope_combo.addItem("in this slice", "slice")
         self.scope_combo.setAccessibleName("Where to search")
-        self.scope_combo.setToolTip("A volume is sampled; of a slice more is looked at")
+        for words, ranking in RANKINGS:
+            self.ranking_combo.addItem(words, ranking)
+        self.ranking_combo.setAccessibleName("Which places come first")
         self.list.setAccessibleName("Places to paint in")
         self.list.setToolTip("Click a place to go there")
         self.list.setFixedHeight(self.fontMetrics().lineSpacing() * (VISIBLE_ROWS + 1))
@@ -118,10 +136,14 @@ class PlacesBox(QWidget):
         self.status.setTextFormat(Qt.TextFormat.PlainText)
         self.status.hide()
         row = QHBoxLayout()
-        row.addWidget(self.button, stretch=1)
-        row.addWidget(self.scope_combo)
+        row.setSpacing(4)
+        for combo in (self.scope_combo, self.ranking_combo):
+            combo.setMinimumContentsLength(SHORT_CHOICE)
+        row.addWidget(self.scope_combo, stretch=1)
+        row.addWidget(self.ranking_combo, stretch=1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.button)
         layout.addLayout(row)
         layout.addWidget(self.status)
         layout.addWidget(self.list)
@@ -188,7 +210,7 @@ class PlacesBox(QWidget):
             "--channel": source.channel,
             "--level": source.level or None,
             "--time": source.time,
-            "--compare-with": self._given.parent(),
+            **self._ranking(),
             "--annotation": self._given.strokes(),
         }
         words = ["suggest", source.path, "--model", model, "--progress", "json"]
@@ -196,6 +218,18 @@ class PlacesBox(QWidget):
             if value is not None:
                 words += [option, str(value)]
         return (*words, *self._scope(image, shape))
+
+    def _ranking(self) -> dict[str, str | None]:
+        ranking = self.ranking_combo.currentData()
+        if ranking != "disagreement":
+            return {"--rank-by": ranking}
+        parent = self._given.parent()
+        if parent is None:
+            raise UNetError(
+                "there is no second model to compare with; choose one that was fine-tuned from "
+                "another of your models, or places by another rule"
+            )
+        return {"--rank-by": ranking, "--compare-with": parent}
 
     def _scope(self, image: Image, shape: tuple[int, ...]) -> tuple[str, ...]:
         if self.scope_combo.currentData() != "slice" or len(shape) == 2:

@@ -17,8 +17,8 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
+from napari_unet.widgets._fold import Fold
 from napari_unet.widgets._form import DEVICES, make_combo
 from napari_unet.widgets._preferences import preferred
 
@@ -91,7 +91,7 @@ class TrainOptionsBox(QWidget):
         self.steps = QSpinBox()
         self.unit_combo = make_combo(("Time", "Steps"), "What bounds the fine-tune")
         self.live = QCheckBox("Live: fine-tune by itself")
-        self.more = QCollapsible("More")
+        self.more = Fold("More", "Rehearsal, early end, and device")
         self.rehearse = QCheckBox("Rehearse what the model knew")
         self.plateau = QCheckBox("End when it gets no better")
         self.device_combo = make_combo(DEVICES, "Where the network learns; auto = the fastest")
@@ -101,7 +101,6 @@ class TrainOptionsBox(QWidget):
         self.unit_combo.currentIndexChanged.connect(self._amounts.setCurrentIndex)
         self.device_combo.currentIndexChanged.connect(self.device_changed)
         self.live.toggled.connect(self.live_switched)
-        self.more.toggled.connect(self._rare.setEnabled)
 
     def _explain(self) -> None:
         self.minutes.setRange(FEWEST_MINUTES, MOST_MINUTES)
@@ -134,7 +133,6 @@ class TrainOptionsBox(QWidget):
             "row found nothing better"
         )
         self.plateau.setChecked(True)
-        self.more.toggleButton().setToolTip("What is rarely changed")
         self.device_combo.setAccessibleName("Device")
         self.device_combo.setCurrentText(preferred().device)
 
@@ -144,19 +142,14 @@ class TrainOptionsBox(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.unit_combo, stretch=1)
         row.addWidget(self._amounts, stretch=2)
-        self._rare = QWidget()
-        rare = QFormLayout(self._rare)
+        box = QWidget()
+        rare = QFormLayout(box)
         rare.setContentsMargins(0, 0, 0, 0)
         rare.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         rare.addRow(self.rehearse)
         rare.addRow(self.plateau)
         rare.addRow("Device", self.device_combo)
-        # Collapsed it would only have no height, and the tab key would still lead into it.
-        self._rare.setEnabled(False)
-        self.more.addWidget(self._rare)
-        around = self.more.layout()
-        if around is not None:
-            around.setContentsMargins(0, 0, 0, 0)
+        self.more.addWidget(box)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)

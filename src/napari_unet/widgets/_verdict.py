@@ -43,7 +43,8 @@ def _sentence(judged: Judged) -> str:
     if judged.before is None:
         return f"Runs without a claim: {found}; there are no scores before to compare with."
     if judged.low is None or judged.high is None:
-        return f"Runs without a claim. {sentence(judged.note or found)}"
+        note = (judged.note or found).replace("->", "\N{RIGHTWARDS ARROW}")
+        return f"Runs without a claim. {sentence(note)}"
     verdict = (judged.verdict or "no difference shown").capitalize()
     scores = f"{judged.before:.2f} \N{RIGHTWARDS ARROW} {judged.after:.2f}"
     interval = f"{judged.low:+.2f} to {judged.high:+.2f}"

@@ -157,7 +157,9 @@ class SegmentDock(QWidget):
     def _show_outcome(self) -> None:
         """Scroll to the scores; on a small screen they lie below the edge."""
         if self.fine_tune is not None:
-            self._second_page.ensureWidgetVisible(self.fine_tune.outcome, 0, 20)
+            # The choice counts more than the pictures below it, where there is no room for both.
+            for part in (self.fine_tune.elsewhere.comparison, self.fine_tune.outcome):
+                self._second_page.ensureWidgetVisible(part, 0, 20)
 
     def event(self, event: QEvent | None) -> bool:
         """Notice being docked and undocked: the dock's x sends no close event to its content."""

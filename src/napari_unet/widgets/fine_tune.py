@@ -221,6 +221,7 @@ class FineTunePanel(QWidget):
         self._run.over.connect(self._on_over)
         self._run.start()
         self.drafting.make_room(self._run.preview)
+        self.elsewhere.make_room()
         self.fine_tune_button.setEnabled(False)
         # Strokes go on meanwhile, so classes can be chosen; what is learnt is decided.
         self.form.setEnabled(self._is_live)
@@ -276,7 +277,6 @@ class FineTunePanel(QWidget):
             parent = self._request.parent
             colors = {each.name: each.color for each in self._request.classes}
             self.outcome.ask(outcome, NAME_OF_NEW if parent is None else parent.name, colors)
-            self.elsewhere.use_new(outcome.folder.model, self._request)
             self.fine_tune_button.setEnabled(False)
             self.progress_label.setText(self._engine_words())
             # Its place is known when it is laid out.
@@ -320,7 +320,7 @@ class FineTunePanel(QWidget):
         if run is not None:
             run.preview.remove()
             run.deleteLater()
-        self.elsewhere.forget_new()
+        self.elsewhere.take_back()
         self.drafting.take_back()
 
     def _complain(self, words: str) -> None:
