@@ -1,7 +1,8 @@
 """Speaks the engine's protocol without a network: labels are 1, or 2 where the image is bright.
 
 Run as ``python fake_engine.py MODE``; MODE makes it misbehave in one of the ways that the panel
-must survive. Control lines that it gets are copied to ``controls.jsonl`` beside the output.
+must survive; ``held`` waits in the middle until it is told to pause or to stop. Control lines that
+it gets are copied to ``controls.jsonl`` beside the output.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 TILE = 64
 MODE = sys.argv[1] if len(sys.argv) > 1 else "good"
+HELD_AT = 10
+"""Tile before which a job that is held waits."""
 
 
 def say(event: Any) -> None:
@@ -92,12 +95,13 @@ def segment(job: Any) -> int:
             (1, TILE, TILE), "cpu", classes,
         )
     )  # fmt: skip
-    pixels = 0
+    pixels, is_held = 0, MODE == "held"
     for number, box in enumerate(boxes, start=1):
         if MODE in ("slow", "deaf"):
             time.sleep(0.08)
-        while not commands.empty():
+        while not commands.empty() or (is_held and number == HELD_AT):
             command = commands.get()
+            is_held = is_held and command not in ("pause", "stop")
             if command == "pause":
                 say(events.Paused(True))
                 while command not in ("resume", "stop"):

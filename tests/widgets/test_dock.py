@@ -196,7 +196,7 @@ def test_partial_refresh_has_a_way_around(
 
 
 def test_cancel_keeps_what_is_done(user: Any, make_dock: Any, stored_stack: Any) -> None:
-    dock = make_dock("slow")
+    dock = make_dock("held")
     dock.panel._viewer.add_image(stored_stack, name="em")
     user.choose(dock, region="all slices")
     user.click(dock.panel.segment_button)
@@ -332,7 +332,7 @@ def test_the_layer_list_is_followed(
 def test_closing_while_it_runs_asks(
     user: Any, make_dock: Any, stored_stack: Any, stack: Any, how: str, wanted: Answer
 ) -> None:
-    dock = make_dock("slow")
+    dock = make_dock("held" if wanted is Answer.STOP else "slow")
     viewer = dock.panel._viewer
     viewer.add_image(stored_stack, name="em")
     user.choose(dock, region="all slices")

@@ -376,7 +376,7 @@ def test_to_start_anew_is_offered_where_there_is_something(
 
 
 def test_pause_and_go_on(user: Any, qtbot: Any, make_dock: Any, stored_stack: Any) -> None:
-    dock = make_dock("slow")
+    dock = make_dock("held")
     panel = dock.panel
     panel._viewer.add_image(stored_stack, name="em")
     assert not panel.pause_button.isEnabled()
@@ -402,7 +402,7 @@ def test_pause_and_go_on(user: Any, qtbot: Any, make_dock: Any, stored_stack: An
 def test_a_paused_job_can_be_stopped_or_left_to_go_on(
     user: Any, make_dock: Any, stored_stack: Any, stack: Any
 ) -> None:
-    dock = make_dock("slow")
+    dock = make_dock("held")
     panel = dock.panel
     panel._viewer.add_image(stored_stack, name="em")
     user.choose(dock, region="all slices")
