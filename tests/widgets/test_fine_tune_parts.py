@@ -48,6 +48,8 @@ def test_scores_are_shown_for_each_class() -> None:
     table = score_table(both, {"a<b": "#123456"})
     assert "color:#123456" in table
     assert "a&lt;b</td><td align='right'>\N{EM DASH}</td><td align='right'>0.50" in table
+    told = replace(JUDGED, differences={"a<b": (-0.05, 0.171, "no difference shown")})
+    assert "no difference shown, -0.05 to +0.17" in score_table([told], {})
     assert score_table([], {}) == ""
 
 

@@ -169,6 +169,10 @@ class Judged:
         Class name -> (F1 before, F1 after); before is None for a new class.
     note : str
         In a sentence.
+    differences : mapping
+        Class name -> (low, high, verdict) of the difference between the two in `classes`, each
+        class by itself: with many, some intervals exclude 0 by chance. Only those that the parent
+        knows, and for which there are blocks enough.
     """
 
     on: Literal["judging blocks", "regression crops"]
@@ -181,6 +185,7 @@ class Judged:
     verdict: Verdict | None
     classes: Mapping[str, tuple[float | None, float | None]]
     note: str
+    differences: Mapping[str, tuple[float, float, Verdict]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,10 @@ class OutcomeBox(QWidget):
         self.verdict.setWordWrap(True)
         self.verdict.setTextFormat(Qt.TextFormat.PlainText)
         self.scores.setTextFormat(Qt.TextFormat.RichText)
+        self.scores.setToolTip(
+            "F1 of each class on the strokes held out, and the 95 % interval of its difference, "
+            "each class by itself"
+        )
         self.name.setAccessibleName("Name of the new model")
         self.name.setToolTip("What the new model is to be called")
         self.keep_button.setToolTip("Add the new model to your own (Enter); Segment offers it then")

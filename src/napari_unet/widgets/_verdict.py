@@ -55,7 +55,11 @@ def _sentence(judged: Judged) -> str:
 
 
 def score_table(judged: Sequence[Judged], colors: Mapping[str, str]) -> str:
-    """Return F1 before and after of each class, as rich text; empty if nothing was judged."""
+    """Return what is known of each class, as rich text; empty if nothing was judged.
+
+    F1 before and after, and below them the verdict with the 95 % interval of the difference, where
+    there are blocks enough for one.
+    """
     if not judged:
         return ""
     rows = []
@@ -63,6 +67,10 @@ def score_table(judged: Sequence[Judged], colors: Mapping[str, str]) -> str:
         cells = "".join(f"<td align='right'>{_score(value)}</td>" for value in (before, after))
         mark = f"<span style='color:{escape(colors.get(name, '#888888'))}'>\N{BLACK SQUARE}</span>"
         rows.append(f"<tr><td>{mark} {escape(name)}</td>{cells}</tr>")
+        if name in judged[0].differences:
+            low, high, verdict = judged[0].differences[name]
+            words = f"{verdict}, {low:+.2f} to {high:+.2f}"
+            rows.append(f"<tr><td colspan='3' align='right'><small>{words}</small></td></tr>")
     head = "<tr><td></td><td align='right'>F1 before</td><td align='right'>after</td></tr>"
     return f"<table cellpadding='3'>{head}{''.join(rows)}</table>"
 

@@ -33,6 +33,9 @@ def test_a_clear_gain_on_every_block_is_better_and_mirrored_it_is_worse() -> Non
         "a": (pytest.approx(0.5), pytest.approx(0.9)),
         "b": (pytest.approx(0.5), pytest.approx(0.9)),
     }
+    low, high, verdict = better.differences["b"]
+    assert (low, high) == (pytest.approx(0.4), pytest.approx(0.4))
+    assert verdict == "better"
     assert judge(new, old, question("a", "b")).verdict == "worse"
     assert judge(new, new, question("a", "b")).verdict == "no difference shown"
 
@@ -41,6 +44,7 @@ def test_few_blocks_claim_nothing_and_say_why() -> None:
     result = judge(scores(BAD, BAD), scores(GOOD, GOOD), question("a", "b"))
     assert (result.verdict, result.low, result.high) == ("no difference shown", None, None)
     assert "too few" in result.note
+    assert result.differences == {}
 
 
 def test_a_new_class_counts_only_where_it_is_seen_in_place_of_an_old_one() -> None:
@@ -54,6 +58,10 @@ def test_a_new_class_counts_only_where_it_is_seen_in_place_of_an_old_one() -> No
     assert same.classes["new"] == (None, 1.0)
     worse = judge(scores(*[blind] * 6), scores(*[everywhere] * 6), asked)
     assert worse.verdict == "worse"
+    # By itself, a gains where the new class is no longer called a: 0.6 before, 0.625 now.
+    assert {name: each[2] for name, each in worse.differences.items()} == {
+        "a": "better", "b": "worse",
+    }  # fmt: skip
     assert asked.metric == "mean F1 of a, b"
 
 

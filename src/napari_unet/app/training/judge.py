@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_unet.core.train_events import Judged
-from napari_unet.metrics.bootstrap import Difference, paired_difference
+from napari_unet.metrics.bootstrap import Difference, f1_of, paired_difference
 from napari_unet.metrics.classes import Confusion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from napari_unet.app.training.held_out import Scores
+    from napari_unet.core.train_events import Verdict
+
+CLASS_RESAMPLES = 1000
+"""For each class by itself: enough for two digits, and half a second for ten classes."""
 
 Ground = Literal["judging blocks", "regression crops"]
 
@@ -93,7 +97,28 @@ def judge(before: Scores | None, after: Scores, question: Question) -> Judged:
         verdict=found.verdict,
         classes=_by_class(question.classes, old, total, question.known),
         note=_in_words(found, question),
+        differences=_differences(before, after, question),
     )
+
+
+def _differences(
+    before: Scores, after: Scores, question: Question
+) -> dict[str, tuple[float, float, Verdict]]:
+    """Return interval and verdict of each class that has them."""
+    found: dict[str, tuple[float, float, Verdict]] = {}
+    for number, name in enumerate(question.classes, start=1):
+        if name not in question.known:
+            continue
+        each = paired_difference(
+            before.blocks,
+            after.blocks,
+            f1_of(number),
+            resamples=CLASS_RESAMPLES,
+            seed=question.seed,
+        )
+        if each.low is not None and each.high is not None:
+            found[name] = each.low, each.high, each.verdict
+    return found
 
 
 def _known_f1(
