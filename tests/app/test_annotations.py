@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import subprocess
@@ -23,7 +24,7 @@ from napari_unet.app.annotations import (
 )
 from napari_unet.core.boxes import Box
 from napari_unet.core.classes import ClassInfo
-from napari_unet.errors import LockedError, StorageError
+from napari_unet.errors import InputError, LockedError, StorageError
 from napari_unet.io.annotation_store import open_annotation_store
 
 if TYPE_CHECKING:
@@ -187,3 +188,39 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(
     monkeypatch.setenv("XDG_DATA_HOME", str(root.parent))
     if sys.platform == "linux":
         assert strokes_root() == root.parent / "napari-unet" / "strokes"
+
+
+def test_strokes_that_cannot_be_listed_are_not_taken_for_none(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    painted().close()
+    (found,) = find_strokes(IMAGE)
+    scandir = os.scandir
+
+    def broken(path: Any) -> Any:
+        if str(path).endswith(os.path.join("c", "1")):
+            raise OSError(errno.EIO, "Input/output error", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", broken)
+        assert find_strokes(IMAGE) == []
+        with pytest.raises(InputError, match="the chunks cannot be listed"):
+            look_at_strokes(found)
+        # It sweeps what a crash has left before the first stroke.
+        create_strokes(IMAGE, CLASSES).close()
+    assert find_strokes(IMAGE) == [found]
+
+
+def test_strokes_of_a_later_version_or_whose_disk_is_gone_are_not_swept(root: Path) -> None:
+    later, gone = painted(), painted()
+    later.close()
+    gone.close()
+    record = later.folder / "strokes.json"
+    record.write_text(record.read_text().replace('"strokes_version": 1', '"strokes_version": 2'))
+    (later.path / "c").rename(later.path / "data")
+    gone.path.rename(root / "elsewhere.zarr")
+    create_strokes(IMAGE, CLASSES).close()
+    assert later.folder.is_dir()
+    (root / "elsewhere.zarr").rename(gone.path)
+    assert [found.folder for found in find_strokes(IMAGE)] == [gone.folder]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -208,6 +209,39 @@ def test_a_folder_that_cannot_be_renamed_loses_nothing(
     buffer.flush()
     np.testing.assert_array_equal(on_disk(buffer.path), dense)
     assert [each.name for each in buffer.path.parent.iterdir()] == ["s.zarr"]
+
+
+@pytest.mark.parametrize("fault", ["sync", "open"])
+def test_labels_are_not_renumbered_twice(
+    buffer: AnnotationBuffer, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    dense = rng.integers(0, 4, SHAPE, dtype=np.uint8)
+    buffer.write(ALL, dense)
+    buffer.flush()
+    buffer.remove_class(1)
+    dense = without(1, dense)
+
+    def fail(path: Any) -> None:
+        # A moment after the generations were exchanged.
+        if fault == "open":
+            raise InputError("the disk does not answer")
+        if len(list(buffer.path.parent.glob("*.old"))):
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        if fault == "open":
+            patch.setattr(annotation_buffer, "open_annotation_store", fail)
+            with pytest.raises(InputError, match="does not answer"):
+                buffer.flush()
+        else:
+            patch.setattr(annotation_generations, "sync_folder", fail)
+            buffer.flush()
+    np.testing.assert_array_equal(buffer.read(ALL), dense)
+    box = Box((0, 0, 0), (1, 1, 1))
+    buffer.write(box, np.full((1, 1, 1), 2, np.uint8))
+    dense[0, 0, 0] = 2
+    buffer.flush()
+    np.testing.assert_array_equal(on_disk(buffer.path), dense)
 
 
 @pytest.fixture

@@ -363,11 +363,23 @@ def _refusals(folder: Path) -> Iterator[None]:
 def _sweep_unpainted(image: PaintedImage) -> None:
     """Delete annotations of an image that a crash has left before the first stroke."""
     for folder in _folders_of(image):
-        if any((current_generation(folder / _STORE) / "c").glob("*/*/*")):
+        if not _is_unpainted(folder):
             continue
         with contextlib.suppress(StorageError):
-            _lock(folder).release()
-            _delete(folder)
+            lock = _lock(folder)
+            # Another program may have painted since.
+            unpainted = _is_unpainted(folder)
+            lock.release()
+            if unpainted:
+                _delete(folder)
+
+
+def _is_unpainted(folder: Path) -> bool:
+    """Return whether there is no label for sure; what cannot be read may have some."""
+    try:
+        return not _describe(folder).blocks
+    except (UNetError, OSError, ValueError):
+        return False
 
 
 def _delete(folder: Path) -> None:

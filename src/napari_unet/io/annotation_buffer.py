@@ -304,11 +304,12 @@ class AnnotationBuffer:
         write_next(self._store, names or self._store.classes[:1], origins, all_blocks())
         with self._lock:
             settle(self.path)
-            self._store = open_annotation_store(self.path)
+            # Known before anything else can fail: labels must not be renumbered twice.
             self._stored = kept
             self._written_classes = classes
             since = self._numbers_since
             self._numbers = _UNCHANGED if np.array_equal(since, _UNCHANGED) else since
+            self._store = open_annotation_store(self.path)
         sweep_generations(self.path)
         return before | blocks.keys()
 

@@ -12,6 +12,7 @@ Whatever the moment of a crash, `settle` ends with the old generation or the new
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from typing import TYPE_CHECKING
@@ -99,7 +100,9 @@ def settle(path: Path) -> None:
             if old.is_dir():
                 retry_denied(lambda: os.replace(old, path))
             raise
-        sync_folder(path.parent)
+        with contextlib.suppress(OSError):
+            # It counts already. Unless the disk comes back, a power cut may bring the old one back.
+            sync_folder(path.parent)
 
 
 def sweep_generations(path: Path) -> None:

@@ -11,7 +11,6 @@ A chunk whose last label is erased is deleted, so the names of the chunks are th
 from __future__ import annotations
 
 import math
-import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,11 +37,12 @@ from napari_unet.files import sync_folder
 from napari_unet.io.damage import check_decoded_size, describe, input_errors
 from napari_unet.io.selection import MAX_VOXELS
 from napari_unet.io.stored_objects import make_durable, make_metadata_durable, stored_files
-from napari_unet.io.zarr_chunks import StoredChunks
+from napari_unet.io.zarr_chunks import StoredChunks, listed_positions
 from napari_unet.io.zarr_codecs import guarded
 from napari_unet.io.zarr_open import BoundedStore
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
 
     import numpy.typing as npt
@@ -271,13 +271,8 @@ class AnnotationStore:
             self._array[block.slices] = labels
 
     def positions(self) -> Iterator[Shape]:
-        """Yield the places (z, y, x) of the stored chunks in their grid."""
-        root = self.path / "c"
-        for folder, _, files in os.walk(root):
-            parts = os.path.relpath(folder, root).split(os.sep)
-            for name in files:
-                if len(parts) == 2 and all(p.isdecimal() for p in (*parts, name)):
-                    yield (int(parts[0]), int(parts[1]), int(name))
+        """Yield the places (z, y, x) of the stored chunks; raises as `listed_positions` does."""
+        return listed_positions(self.path / "c")
 
 
 def create_annotation_store(

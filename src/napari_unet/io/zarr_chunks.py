@@ -278,3 +278,24 @@ def _thin(items: list[Position], wanted: int) -> list[Position]:
     if len(items) <= wanted:
         return items
     return [items[(2 * k + 1) * len(items) // (2 * wanted)] for k in range(wanted)]
+
+
+def listed_positions(root: Path) -> Iterator[Shape]:
+    """Yield the places (z, y, x) of the chunks below a folder, from their names.
+
+    Raises
+    ------
+    OSError
+        If a folder cannot be listed; one that is not there holds nothing.
+    """
+
+    def refuse(error: OSError) -> None:
+        # What cannot be listed would seem empty, and be deleted as such.
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for folder, _, files in os.walk(root, onerror=refuse):
+        parts = os.path.relpath(folder, root).split(os.sep)
+        for name in files:
+            if len(parts) == 2 and all(p.isdecimal() for p in (*parts, name)):
+                yield (int(parts[0]), int(parts[1]), int(name))
