@@ -42,12 +42,13 @@ def sample(truth: Path | None) -> Subject:
     """Return the bundled sample, painted by hand."""
     painted = (8, 4, 12)
     if truth is None:
-        return Subject(None, painted, None)
+        return Subject(None, painted, None, rehearses=True)
     bodies = tifffile.imread(truth / "bodies.tif")[SAMPLE_SLICES]
     # As the recipe of the bundled model draws them.
     membranes = np.stack([find_boundaries(plane, mode="thick") for plane in bodies]) | (bodies == 0)
     classes = np.where(membranes, MEMBRANE, INTERIOR).astype(np.uint8)
-    return Subject(None, painted, classes, {"membrane": MEMBRANE})
+    lines = {INTERIOR: 8, MEMBRANE: 10}
+    return Subject(None, painted, classes, {"membrane": MEMBRANE}, lines, rehearses=True)
 
 
 def nerve_cord(data: Path, folder: Path) -> Subject:

@@ -27,6 +27,9 @@ STEP = 8.0
 EVENT_MS = 8
 """Between two mouse events; mice send 125 in a second."""
 
+BRUSH = 3
+"""Pixels wide; on what is thinner, 1."""
+
 Line: TypeAlias = "Sequence[tuple[float, float]]"
 """Points (y, x), in pixels of the image."""
 
@@ -135,11 +138,12 @@ def simulated(
     numbers: Mapping[int, int],
     rng: np.random.Generator,
     wrong: npt.NDArray[np.bool_],
-) -> dict[int, list[Line]]:
-    """Return lines that a person might draw, who knows the truth of a slice.
+) -> dict[int, tuple[int, list[Line]]]:
+    """Return a brush and lines for each class, as somebody might draw who knows the truth.
 
-    Each begins at a random pixel of its class, one that is wrong now if there are any, and goes up
-    to 10 pixels to both sides, in that of 12 directions in which the class reaches farthest.
+    Each line begins at a random pixel of its class, one that is wrong now if there are enough, and
+    goes up to 10 pixels to both sides, in the one of 12 directions in which its class reaches
+    farthest.
 
     Parameters
     ----------
@@ -152,18 +156,18 @@ def simulated(
     wrong : array of bool, (y, x)
         Where the labels shown now are wrong.
     """
-    found: dict[int, list[Line]] = {}
+    found: dict[int, tuple[int, list[Line]]] = {}
     for label, number in numbers.items():
-        # A hand keeps off the edge of what it means.
         mask = truth == label
-        thick = ndimage.binary_erosion(mask, iterations=2)
-        inside = thick if thick.sum() > mask.sum() / 3 else mask
+        # A hand keeps off the edge of what it means, with a brush that is no wider.
+        inside = ndimage.binary_erosion(mask)
+        is_thin = inside.sum() < mask.sum() / 10
+        inside = mask if is_thin else inside
         places = np.argwhere(inside & wrong)
         if len(places) < number:
             places = np.argwhere(inside)
-        found[label] = [
-            _longest(inside, place) for place in rng.permutation(places)[:number].astype(float)
-        ]
+        chosen = rng.permutation(places)[:number].astype(float)
+        found[label] = 1 if is_thin else BRUSH, [_longest(inside, place) for place in chosen]
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from storyboard_hand import BY_HAND, Line, rest, simulated, wait_until
+from storyboard_hand import BRUSH, BY_HAND, Line, rest, simulated, wait_until
 from storyboard_window import StoryWindow
 
 from napari_unet.core import train_events
@@ -27,10 +27,10 @@ CLASSES = ("interior", "membrane", "mitochondrion")
 """The model knows the first two."""
 
 
+LABEL_OF_THIN = 2
+
 WAITED_FOR = 10
 """Strokes whose draft is waited for."""
-
-BRUSH = 3
 
 
 class Story(StoryWindow):
@@ -106,7 +106,6 @@ class Story(StoryWindow):
         form = self.panel.form
         form.new_button.click()
         self.layer = form.annotation
-        self.layer.brush_size = BRUSH
         self.hand.watch(self.layer)
         wait_until(lambda: self.panel.runner.is_warm)
         rest(1)
@@ -128,11 +127,12 @@ class Story(StoryWindow):
     def _paint_slice(self, number: int, drawn: int) -> int:
         """Paint on one slice; wait for the drafts of the first strokes, and look at them."""
         done = 0
-        for label, name, lines in self._lines(number):
+        for label, (brush, lines) in self._lines(number).items():
             is_new = label > len(self.panel.form.classes.classes)
             if is_new:
-                self._add_class(label, name)
+                self._add_class(label, CLASSES[label - 1])
             self.panel.form.classes.table.setCurrentCell(label - 1, 1)
+            self.layer.brush_size = brush
             for line in lines:
                 up = self.hand.draw(self.layer, line)
                 if is_new:
@@ -151,13 +151,17 @@ class Story(StoryWindow):
         wait_until(lambda: name in [each.name for each in table.classes])
         rest(0.5)
 
-    def _lines(self, number: int) -> list[tuple[int, str, list[Line]]]:
-        if not self.subject.lines or self.subject.truth is None:
-            return [(k, name, list(BY_HAND[name])) for k, name in enumerate(CLASSES, start=1)]
+    def _lines(self, number: int) -> dict[int, tuple[int, list[Line]]]:
+        """Return what is drawn on a slice: label -> brush and lines."""
+        by_hand = {
+            label: (BRUSH if label != LABEL_OF_THIN else 1, list(BY_HAND[name]))
+            for label, name in enumerate(CLASSES, start=1)
+        }
+        if self.subject.truth is None:
+            return by_hand
         truth = self.subject.truth[number]
         wrong = self._draft_of(truth) != truth
-        lines = simulated(truth, self.subject.lines, self._rng, wrong)
-        return [(label, CLASSES[label - 1], found) for label, found in lines.items()]
+        return by_hand | simulated(truth, self.subject.lines, self._rng, wrong)
 
     def _draft_of(self, truth: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return the labels of the slice that is looked at, 0 where there is no draft."""
@@ -206,6 +210,7 @@ class Story(StoryWindow):
         """Learn from all strokes, and look at the previews."""
         panel = self.panel
         panel.form.options.minutes.setValue(minutes)
+        panel.form.options.rehearse.setChecked(self.subject.rehearses)
         began = time.perf_counter()
         self._began_training = began
         self._seen_previews: list[train_events.PreviewReady] = []
@@ -270,6 +275,7 @@ class Story(StoryWindow):
         """Look where to paint next, and return to the model of before by one click."""
         self.dock.pages.setCurrentIndex(1)
         self._search_places()
+        self.viewer.fit_to_view(layers=[self.image])
         self.scroll_to(self.panel.history)
         self.panel.history.buttons[MODEL].click()
         rest(1)

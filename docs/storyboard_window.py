@@ -41,7 +41,9 @@ class Subject:
     scored : mapping
         Names of the classes that the truth knows -> their labels.
     lines : mapping
-        Label -> how many simulated lines a slice gets; empty = lines by hand.
+        Label -> how many simulated lines a slice gets; others get those by hand.
+    rehearses : bool
+        Whether the fine-tune goes on learning what its parent learned from.
     scored_from : int
         The first slice that is scored; those that are painted on are not.
     """
@@ -51,6 +53,7 @@ class Subject:
     truth: npt.NDArray[np.uint8] | None
     scored: Mapping[str, int] = field(default_factory=dict)
     lines: Mapping[int, int] = field(default_factory=dict)
+    rehearses: bool = False
     scored_from: int = 0
 
 
@@ -105,6 +108,8 @@ class StoryWindow(QObject):
 
     def on_screen(self, since: float) -> float:
         """Return when the canvas was next drawn after a moment."""
+        # It may have been drawn just before; one more time is what tells.
+        self.hand.canvas.update()
         wait_until(lambda: self._drawn > since)
         return self._drawn
 

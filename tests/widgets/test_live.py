@@ -247,6 +247,7 @@ def test_after_keep_it_goes_on_with_the_new_model(
     user.click(panel.history.buttons["fake"])
     assert panel.form.model_combo.currentText() == "fake"
     assert returned == ["fake"]
+    assert panel.message.toPlainText().startswith("Back to fake;")
     assert dock.panel.form.model_combo.currentText() == "fake"
     assert "already" not in panel.form.hint.text()
     # One that was deleted elsewhere is offered no more.

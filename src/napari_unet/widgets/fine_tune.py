@@ -307,6 +307,7 @@ class FineTunePanel(QWidget):
 
     def _on_returned(self, name: str) -> None:
         self.form.choose_model(name)
+        self.message.setPlainText(f"Back to {name}; Segment has chosen it.")
         self.returned.emit(name)
 
     def _on_chosen(self) -> None:
