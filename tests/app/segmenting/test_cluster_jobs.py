@@ -214,10 +214,10 @@ def test_where_no_job_can_be_submitted_that_is_said_first(
     ):
         run(job)
     (batch.bin / "sbatch").unlink()
-    again = job.model_copy(update={"overwrite": True})
     with pytest.raises(ConfigError, match="there is no sbatch on this machine"):
-        run(again)
+        run(job)
     assert keys_of(job) == []
+    assert not Path(job.output).exists()
 
 
 def test_without_the_library_it_says_what_to_install(

@@ -175,7 +175,8 @@ def test_without_certificates_nothing_is_sent(
         run(job)
     Path(keys["tls_cert"]).unlink()
     with pytest.raises(ConfigError, match=rf"{keys['tls_cert']}: there is no such file"):
-        run(job.model_copy(update=keys | {"overwrite": True}))
+        run(job.model_copy(update=keys))
+    assert not Path(job.output).exists()
 
 
 @pytest.mark.parametrize(

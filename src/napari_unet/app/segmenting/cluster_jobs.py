@@ -233,7 +233,7 @@ def submitted_jobs(kind: ClusterKind, jobs: int, ledger: Path) -> Iterator[JobsC
     lost = {LOST_WORKER_TIMEOUT: f"{LOST_SECONDS}s"}
     with _own_folder(ledger) as folder, dask.config.set(lost):
         submission = Submission(kind, jobs, folder)
-        cores = _required(kind)
+        cores = required_cores(kind)
         settings = quiet_settings(cores)
         try:
             with dask.config.set(settings):
@@ -270,7 +270,7 @@ def load_jobqueue() -> Any:
     return library
 
 
-def _required(kind: str) -> int:
+def required_cores(kind: str) -> int:
     """Return the cores of a job; refuse a configuration that does not say what a job needs."""
     import dask
 

@@ -57,7 +57,7 @@ def joined_workers(job: SegmentJob, token: str) -> Iterator[JoinedCrew]:
         If it does not answer.
     """
     address = job.scheduler or ""
-    with _quiet(), _connected(address, _security(job)) as client:
+    with _quiet(), _connected(address, certificates(job)) as client:
         crew = JoinedCrew(client, wanted_patience(PATIENCE_SECONDS))
         crew.address = address
         try:
@@ -104,7 +104,7 @@ def _connected(address: str, security: Any) -> Any:
         ) from error
 
 
-def _security(job: SegmentJob) -> Any:
+def certificates(job: SegmentJob) -> Any:
     """Return the certificates for a scheduler: those of the job, else those of dask's settings.
 
     Raises

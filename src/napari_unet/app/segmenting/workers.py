@@ -21,9 +21,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from napari_unet.app.device_memory import remember
-from napari_unet.app.segmenting.cluster_jobs import submitted_jobs
+from napari_unet.app.segmenting.cluster_jobs import (
+    Submission,
+    load_jobqueue,
+    required_cores,
+    submitted_jobs,
+)
 from napari_unet.app.segmenting.hand_out import HandOut
-from napari_unet.app.segmenting.joined_workers import joined_workers
+from napari_unet.app.segmenting.joined_workers import certificates, joined_workers
 from napari_unet.app.segmenting.journal import RUN
 from napari_unet.app.segmenting.local_workers import started_workers, usable_cores
 from napari_unet.app.segmenting.run import Run
@@ -66,8 +71,23 @@ class WorkersRun(Run):
             return job.threads
         return max(usable_cores() // job.workers, 1)
 
+    def compute(self, control: JobControl) -> Generator[JobEvent]:
+        """Compute the blocks that are not done yet.
+
+        Raises
+        ------
+        ConfigError
+            Before anything is read or written, if there can be no workers here.
+        """
+        self._check_means()
+        yield from super().compute(control)
+
     def _prepare(self) -> int:
-        """Make sure that there can be workers; the network is loaded by them."""
+        # The network is loaded by the workers.
+        return self.plan.job.batch_size or 1
+
+    def _check_means(self) -> None:
+        """Refuse what is not installed, not configured, or has no certificates."""
         job = self.plan.job
         option, needed = "--workers", ["distributed", "cryptography"]
         if job.scheduler is not None:
@@ -80,7 +100,12 @@ class WorkersRun(Run):
                     f"{option} needs {name}; install it with "
                     f'pip install "napari-unet[distributed]", or leave out {option}'
                 )
-        return job.batch_size or 1
+        if job.scheduler is not None:
+            certificates(job)
+        if job.cluster is not None:
+            load_jobqueue()
+            required_cores(job.cluster)
+            Submission(job.cluster, job.jobs or 1, self._ledger.path.parent).job_class()
 
     def _open_output(self, normalization: Normalization) -> Iterator[JobEvent]:
         job = self.plan.job
