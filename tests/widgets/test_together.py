@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QPoint, Qt, Signal
 
 from napari_unet.app.models import list_models
 from napari_unet.core.boxes import Box
@@ -14,6 +15,9 @@ from napari_unet.widgets import _form, _places, _strokes_window, _train_form
 from napari_unet.widgets._annotation_layer import strokes_path
 from napari_unet.widgets._one_shot import OneShotEnd
 from napari_unet.widgets.dock import MINIMUM_WIDTH
+
+ROW = 12
+"""Pixels by which the tops of widgets in one row may differ."""
 
 PLACE = Box((2, 40, 60), (3, 72, 92))
 
@@ -217,3 +221,37 @@ def test_tab_leads_into_nothing_that_is_folded(user: Any, make_fine_tune: Any, p
     user.wait_until(lambda: inside.visibleRegion().boundingRect().height() > 0)
     fold.toggleButton().click()
     assert not inside.isVisible()
+
+
+def reached_by_tab(panel: Any) -> list[Any]:
+    """Return what the tab key visits in a panel, in order."""
+    found, widget = [], panel.nextInFocusChain()
+    while widget is not panel:
+        by_tab = widget.focusPolicy() & Qt.FocusPolicy.TabFocus == Qt.FocusPolicy.TabFocus
+        if panel.isAncestorOf(widget) and by_tab and widget.isVisible() and widget.isEnabled():
+            found.append(widget)
+        widget = widget.nextInFocusChain()
+    return found
+
+
+@pytest.mark.parametrize("page", ["segment", "fine-tune"])
+def test_tab_goes_from_the_top_to_the_bottom(
+    user: Any, make_fine_tune: Any, stored_stack: Any, page: str
+) -> None:
+    dock = make_fine_tune(show=True)
+    dock.panel._viewer.add_image(stored_stack, name="em")
+    dock.pages.setCurrentIndex(page == "fine-tune")
+    panel = dock.fine_tune if page == "fine-tune" else dock.panel
+    fold = panel.form.options.more if page == "fine-tune" else panel.form.more
+    fold.toggleButton().click()
+    inside = fold.content()
+    user.wait_until(lambda: inside.visibleRegion().boundingRect().height() > 0)
+    if page == "fine-tune":
+        panel.window_offer.show()
+        panel.outcome.show()
+    user.wait_until(lambda: len({each.y() for each in panel.children() if each.isWidgetType()}) > 3)
+    places = [each.mapTo(panel, QPoint(0, 0)) for each in reached_by_tab(panel)]
+    assert len(places) > 10
+    for first, second in itertools.pairwise(places):
+        beside = abs(first.y() - second.y()) < ROW and first.x() <= second.x()
+        assert beside or first.y() < second.y(), (first, second)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QObject
 
 
-def soon(owner: QObject, method: Callable[[], object]) -> None:
+def soon(owner: QObject, method: Callable[[], object], after_ms: int = 0) -> None:
     """Call a method at the next turn of the event loop, unless its owner is deleted by then.
 
     ``QTimer.singleShot`` would, under PySide6, call the method of an object that is gone.
@@ -23,9 +23,11 @@ def soon(owner: QObject, method: Callable[[], object]) -> None:
         Whose method it is.
     method : callable
         Takes nothing.
+    after_ms : int
+        What is laid out anew, words that wrap among it, takes several turns.
     """
     timer = QTimer(owner)
     timer.setSingleShot(True)
     timer.timeout.connect(method)
     timer.timeout.connect(timer.deleteLater)
-    timer.start(0)
+    timer.start(after_ms)

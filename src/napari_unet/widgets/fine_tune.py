@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from napari_unet.widgets._process import EngineEnd
     from napari_unet.widgets._train_run import TrainOutcome, TrainRequest
 
+LAYOUT_MS = 100
+"""How long it takes at most to lay out the panel anew."""
+
 NAME_OF_NEW = "my-model"
 """What names of models begin with that had none to begin with."""
 
@@ -280,7 +283,7 @@ class FineTunePanel(QWidget):
             self.fine_tune_button.setEnabled(False)
             self.progress_label.setText(self._engine_words())
             # Its place is known when it is laid out.
-            soon(self, self.asked.emit)
+            soon(self, self.asked.emit, LAYOUT_MS)
         else:
             self._forget_run()
         if not outcome.good and not self._is_live:
