@@ -36,8 +36,8 @@ RANKINGS = (
     ("least sure first", "entropy"),
     ("models differ", "disagreement"),
 )
-"""What the user reads, and the value of ``--rank-by``; the first is the best for painting, see
-docs/explanation/where-to-paint.md."""
+"""What the user reads, and the value of ``--rank-by``; for painting, none was shown to be better
+than the first, see docs/explanation/where-to-paint.md."""
 
 SHORT_CHOICE = 6
 """Characters of a choice that are seen at least; two stand side by side."""
@@ -105,7 +105,7 @@ class PlacesBox(QWidget):
         self.scope_combo = make_combo((), "A volume is sampled; of a slice more is looked at")
         self.ranking_combo = make_combo(
             (),
-            "Evenly spread: no other was better when it was measured.\nLeast sure first: where the "
+            "Evenly spread: no other was shown to be better.\nLeast sure first: where the "
             "model doubts.\nModels differ: where it and the model that it was fine-tuned from say "
             "something else",
         )
