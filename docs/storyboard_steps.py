@@ -9,7 +9,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from storyboard_hand import BRUSH, BY_HAND, Line, rest, simulated, wait_until
-from storyboard_window import StoryWindow
+from storyboard_window import LABEL_OF_NEW, StoryWindow
 
 from napari_unet.core import train_events
 from napari_unet.core.draft_events import DraftReady, StrokeScored
@@ -160,7 +160,11 @@ class Story(StoryWindow):
         if self.subject.truth is None:
             return by_hand
         truth = self.subject.truth[number]
-        wrong = self._draft_of(truth) != truth
+        draft = self._draft_of(truth)
+        if self.subject.truth.max() < LABEL_OF_NEW:
+            # Of mitochondria this truth knows nothing; interior is not painted over them.
+            truth = np.where(draft == LABEL_OF_NEW, 0, truth)
+        wrong = draft != truth
         return by_hand | simulated(truth, self.subject.lines, self._rng, wrong)
 
     def _draft_of(self, truth: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -263,7 +267,6 @@ class Story(StoryWindow):
         panel.segment_button.click()
         layer = self._new_labels()
         self.times.note("Keep, until the first new labels", since=began, to=self._seen(layer))
-        self.take("segment-kept-running")
         wait_until(lambda: not self.dock.panel.is_running)
         layer.opacity = 0.4
         for each in self.viewer.layers:
