@@ -56,7 +56,7 @@ def test_what_is_missing_foreign_or_damaged_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no output of napari-unet"):
         list_labels(tmp_path / "none.zarr")
     zarr.create_group(tmp_path / "theirs.zarr")
-    with pytest.raises(StorageError, match="did not make"):
+    with pytest.raises(StorageError, match="did not make; give the folder that napari-unet has"):
         list_labels(tmp_path / "theirs.zarr")
     out = tmp_path / "a.zarr"
     write_segmentation(out, smooth_chances(0, SHAPE, 3), NAMES)

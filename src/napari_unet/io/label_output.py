@@ -105,7 +105,7 @@ def list_labels(path: Path) -> tuple[StoredLabels, ...]:
     StorageError
         If it was not made by us, or its metadata cannot be read.
     """
-    if not holds_our_group(path):
+    if not holds_our_group(path, "give the folder that napari-unet has written (OUT)"):
         raise InputError(f"{path}: there is no output of napari-unet; check the path")
     with storage_errors(f"{path}: its label images cannot be listed"):
         found = read_group(path / "labels")

@@ -77,15 +77,18 @@ def read_output_state(path: str | os.PathLike[str], name: str) -> OutputState | 
     return OutputState(state, attributes, str(labels.absolute() / "0"))
 
 
-def holds_our_group(out: Path) -> bool:
+ANOTHER_OUTPUT = "choose another --output; what is there is left as it is"
+"""What to do about a folder that something is to be written to, and that is not ours."""
+
+
+def holds_our_group(out: Path, remedy: str = ANOTHER_OUTPUT) -> bool:
     """Return whether OUT is a group of ours; False when nothing, or an empty folder, is there.
 
     Raises
     ------
     StorageError
-        If something else is there.
+        If something else is there; it ends with the remedy.
     """
-    remedy = "choose another --output; what is there is left as it is"
     if not os.path.lexists(out):
         return False
     if not out.is_dir():
