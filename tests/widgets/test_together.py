@@ -128,7 +128,6 @@ def test_pictures_take_the_room_of_the_places(
     searches[0].finish()
     user.fine_tune_and_wait(dock)
     assert not places.isVisibleTo(panel)
-    assert places.places == ()
     assert [each.accessibleName().split(",")[0] for each in comparison.buttons] == [
         "Image", "Before", "After",
     ]  # fmt: skip
@@ -138,7 +137,25 @@ def test_pictures_take_the_room_of_the_places(
     user.click(panel.outcome.revert_button)
     assert not comparison.isVisibleTo(panel)
     assert places.isVisibleTo(panel)
+    assert places.places == (PLACE,)
     assert "paint here" not in names(dock)
+
+
+def test_places_stay_while_live_comes_and_goes(
+    user: Any, painted: Any, searches: list[FakeSearch]
+) -> None:
+    dock = painted("stops")
+    panel = dock.fine_tune
+    user.click(panel.elsewhere.places.button)
+    searches[0].finish()
+    panel.drafting.live.due.emit()
+    assert panel.is_running
+    assert panel.elsewhere.places.isVisibleTo(panel)
+    user.click(panel.cancel_button)
+    user.click(panel.fine_tune_button)
+    assert not panel.elsewhere.places.isVisibleTo(panel)
+    user.click(panel.cancel_button)
+    assert panel.elsewhere.places.places == (PLACE,)
 
 
 def test_all_of_it_fits_into_a_narrow_dock(user: Any, painted: Any) -> None:

@@ -55,8 +55,8 @@ class Elsewhere:
         )
 
     def make_room(self) -> None:
-        """Leave the panel, and the processor, to a fine-tune."""
-        self.places.clear()
+        """Leave the panel, and the processor, to a fine-tune; what was found is not forgotten."""
+        self.places.close_search()
         self.places.hide()
 
     def take_back(self) -> None:

@@ -224,7 +224,9 @@ class FineTunePanel(QWidget):
         self._run.over.connect(self._on_over)
         self._run.start()
         self.drafting.make_room(self._run.preview)
-        self.elsewhere.make_room()
+        if not self._is_live:
+            # Live comes and goes with the strokes that are painted from place to place.
+            self.elsewhere.make_room()
         self.fine_tune_button.setEnabled(False)
         # Strokes go on meanwhile, so classes can be chosen; what is learnt is decided.
         self.form.setEnabled(self._is_live)
