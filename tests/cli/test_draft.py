@@ -88,6 +88,17 @@ def test_a_job_that_cannot_be_is_a_usage_error(
     assert "named twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("line", ["{}", "[]", '"a"', "garbage"])
+def test_a_line_that_is_no_job_is_a_usage_error(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(line + "\n"))
+    with pytest.raises(SystemExit) as ended:
+        app(["draft"])
+    assert ended.value.code == 2
+    assert "error: standard input holds" in capsys.readouterr().err
+
+
 def test_it_ends_when_what_it_hears_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     control = DraftControl()
     heard = io.TextIOWrapper(io.BytesIO(VIEW.encode() + b"\n\xff\xfe\n"), encoding="utf-8")

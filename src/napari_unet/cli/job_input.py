@@ -69,6 +69,7 @@ def _wait_for_job(reporter: Reporter, load_engine: Callable[[], None]) -> dict[s
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"standard input holds no job as a line of JSON: {error}") from error
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not values:
+        # Only an end without a word means that nothing is wanted.
         raise ConfigError(f"standard input holds {line.strip()[:80]!r}, not a job")
     return values
