@@ -264,6 +264,21 @@ def test_it_says_what_it_takes_and_measures_once(
     assert words_of(dock).startswith("40 tiles. ")
 
 
+def test_what_was_not_answered_is_asked_again(
+    user: Any, make_dock: Any, commands: Commands, stored_stack: Any
+) -> None:
+    commands.answer("plan", PLAN, "hang")
+    dock = make_dock(show=True)
+    dock.panel._viewer.add_image(stored_stack, name="em")
+    user.wait_until(lambda: words_of(dock) == "Estimating ...")
+    dock.pages.setCurrentIndex(2)
+    # Nobody estimates now.
+    assert words_of(dock) == ""
+    commands.answer("plan", PLAN)
+    dock.pages.setCurrentIndex(0)
+    user.wait_until(lambda: "40 tiles" in words_of(dock))
+
+
 def test_nothing_is_asked_while_nobody_looks_or_a_job_runs(
     user: Any, qtbot: Any, make_dock: Any, commands: Commands, stored_stack: Any
 ) -> None:

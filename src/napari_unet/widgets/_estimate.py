@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_unet.core.job import SegmentJob
     from napari_unet.widgets._one_shot import OneShotEnd
 
+WAITING = "Estimating ..."
+
 REST_MS = 600
 """The choices count as made once they have not changed for this long."""
 
@@ -109,6 +111,10 @@ class EstimateBox(QWidget):
         if self._shot is not None:
             self._shot.stop()
             self._shot = None
+            # It was not answered.
+            self._is_old = True
+            if self.words.text() == WAITING:
+                self._show("", None)
 
     def showEvent(self, event: QShowEvent | None) -> None:
         """Ask now what was not asked while nobody would have seen it."""
@@ -150,7 +156,7 @@ class EstimateBox(QWidget):
         self._shot.said.connect(self._on_said)
         self._shot.ended.connect(self._on_ended)
         if not self.words.text():
-            self._show("Estimating ...", None)
+            self._show(WAITING, None)
 
     def _on_said(self, plan: Mapping[str, Any]) -> None:
         self._plan = plan
