@@ -47,10 +47,12 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             found = error.errors(include_url=False)
-            problems = "; ".join(_in_words(item, cls) for item in found[:MAX_PROBLEMS])
+            problems = [_in_words(item) for item in found[:MAX_PROBLEMS]]
             if len(found) > MAX_PROBLEMS:
-                problems += f"; and {len(found) - MAX_PROBLEMS:,} more"
-            raise ConfigError(f"{source}: {problems}") from error
+                problems.append(f"and {len(found) - MAX_PROBLEMS:,} more")
+            if any(item["type"] == "extra_forbidden" and len(item["loc"]) == 1 for item in found):
+                problems.append(f"there are {', '.join(cls.model_fields)}")
+            raise ConfigError(f"{source}: {'; '.join(problems)}") from error
 
 
 def matching(pattern: str, words: str) -> AfterValidator:
@@ -73,12 +75,11 @@ def matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _in_words(item: ErrorDetails, settings: type[Settings]) -> str:
+def _in_words(item: ErrorDetails) -> str:
     """Return one thing that is wrong: where, what, and the value unless it is all there is."""
     place = _short(".".join(str(part) for part in item["loc"]))
     if item["type"] == "extra_forbidden":
-        names = ", ".join(settings.model_fields) if len(item["loc"]) == 1 else ""
-        return f"there is no setting {place}" + (f"; there are {names}" if names else "")
+        return f"there is no setting {place}"
     message = _short(item["msg"].removeprefix("Value error, "), 5 * _MAX_SHOWN)
     if not place:
         return message
