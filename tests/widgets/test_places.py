@@ -238,7 +238,7 @@ def test_places_of_planes_need_no_slice(
     assert "--scope" not in fake.made[0].arguments
     target = Box((0, 60, 80), (1, 90, 110))
     fake.made[0].finish(place(1, target), ranking="random")
-    assert box.list.item(0).text() == "1. here: unsure (80 %)"
+    assert box.list.item(0).text() == "1. y 60, x 80: unsure (80 %)"
     click_row(qtbot, box, 0)
     frame = box.view.frame
     np.testing.assert_allclose(frame.data_to_world((0, 0)), image.data_to_world((60, 80)))

@@ -81,6 +81,7 @@ def test_places_are_searched_for_what_is_chosen(
     dock = painted()
     panel = dock.fine_tune
     places, annotation = panel.elsewhere.places, panel.form.annotation
+    assert places.scope_combo.isVisibleTo(panel)
     user.click(places.button)
     (search,) = searches
     assert search.arguments[1] == str(stored_stack.store.root)
@@ -100,7 +101,11 @@ def test_places_are_searched_for_what_is_chosen(
     assert places.places == ()
     assert "paint here" not in names(dock)
     user.click(places.button)
-    assert "there is no model yet" in panel.message.toPlainText()
+    assert "there is no model yet" in places.status.text()
+    # A plane is one slice.
+    dock.panel._viewer.add_image(np.zeros((90, 80), np.uint8), name="plane")
+    panel.form.image_combo.setCurrentText("plane")
+    assert not places.scope_combo.isVisibleTo(panel)
 
 
 def test_models_are_compared_only_where_there_are_two(
@@ -115,7 +120,7 @@ def test_models_are_compared_only_where_there_are_two(
     places.ranking_combo.setCurrentText("models differ")
     user.click(places.button)
     assert len(searches) == 1
-    assert "there is no second model to compare with" in dock.fine_tune.message.toPlainText()
+    assert "there is no second model to compare with" in places.status.text()
 
 
 def test_pictures_take_the_room_of_the_places(

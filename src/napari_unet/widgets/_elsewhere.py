@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_unet.errors import UNetError
 from napari_unet.widgets._annotation_layer import strokes_path
 from napari_unet.widgets._comparison import ComparisonStrip
-from napari_unet.widgets._layers import LayerInput, find_input
+from napari_unet.widgets._layers import LayerInput, find_input, spatial_shape
 from napari_unet.widgets._places import PlacesBox, PlacesInput
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from napari_unet.widgets._image_copy import ImageCopies
     from napari_unet.widgets._train_form import FineTuneForm
     from napari_unet.widgets._train_run import TrainRequest
+
+PLANE = 2
+"""Axes of an image without slices."""
 
 
 class Elsewhere:
@@ -76,6 +80,7 @@ class Elsewhere:
         if searched != self._searched:
             self._searched = searched
             self.places.clear()
+            self.places.scope_combo.setVisible(_has_slices(self._form.image))
 
     def _model(self) -> str | None:
         return None if self._form.model is None else self._form.model.argument
@@ -95,3 +100,12 @@ class Elsewhere:
     def _source(self, image: Image) -> LayerInput | None:
         copy = self._copies.find(image)
         return find_input(image) if copy is None else LayerInput(str(copy))
+
+
+def _has_slices(image: Image | None) -> bool:
+    """Return whether one slice is less than the whole image."""
+    try:
+        return image is None or len(spatial_shape(image)) > PLANE
+    except UNetError:
+        # An image that cannot be used is complained about when it is to be used.
+        return True

@@ -298,7 +298,8 @@ def _box(place: Mapping[str, Any]) -> Box:
 def _line(place: Mapping[str, Any], *, with_slice: bool) -> str:
     """Return a place in words: rank, slice, and how sure the model is."""
     rank = f"{place['rank']}. " if place["rank"] else ""
-    where = f"slice {place['box']['start'][0]}" if with_slice else "here"
+    z, y, x = place["box"]["start"]
+    where = f"slice {z}" if with_slice else f"y {y}, x {x}"
     text = f"{rank}{where}: {place['words']}"
     return text[:1].upper() + text[1:] if not rank else text
 

@@ -37,7 +37,7 @@ class WindowOffer(QWidget):
         self.label = QLabel("You look beside the part that can be painted on; so large an image "
                             "is painted on part by part.")  # fmt: skip
         self.label.setWordWrap(True)
-        self.button = QPushButton("Paint here")
+        self.button = QPushButton("Move it here")
         self.button.setToolTip(
             "Move the part that can be painted on to where you look; all strokes stay, and what "
             "was painted before cannot be undone any more"

@@ -120,7 +120,7 @@ class FineTunePanel(QWidget):
         self.outcome.reverted.connect(self._on_reverted)
         self.session.returned.connect(self._on_returned)
         self.session.segment_wanted.connect(self.segment_wanted)
-        self.elsewhere.places.complained.connect(self._complain)
+        self.elsewhere.places.complained.connect(show_error)
         self.form.changed.connect(self._on_chosen)
         self.drafting.painted.connect(self._on_painted)
         self.drafting.live.due.connect(self._on_live_due)
