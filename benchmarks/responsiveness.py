@@ -122,6 +122,7 @@ class Phase:
             "gap_p99_ms": round(float(np.quantile(gaps, 0.99)), 1),
             "gap_longest_ms": round(float(gaps.max()), 1),
             "gaps_over_100_ms": int((gaps > 100).sum()),
+            "load": round(os.getloadavg()[0], 1),
         }
         if self.panel:
             row["panel_pixels_per_s"] = round(statistics.median(self.panel))
@@ -174,7 +175,7 @@ class Session:
 
     def measure(self, work: Callable[[float], None]) -> list[float]:
         """Return the gaps while `work` lets the window live until a moment."""
-        wait_until(lambda b=time.monotonic(): time.monotonic() > b + 0.5)
+        self.rest(time.monotonic() + 0.5)
         first = len(self.ticker.times)
         work(time.monotonic() + self.options.seconds)
         return [b - a for a, b in itertools.pairwise(self.ticker.times[first - 1 :])]
@@ -193,7 +194,7 @@ class Session:
         panel = self.dock.panel
         panel.segment_button.click()
         wait_until(lambda: not panel.is_running)
-        wait_until(lambda b=time.monotonic(): time.monotonic() > b + 1)
+        self.rest(time.monotonic() + 1)
 
     def segment_and_compare(self, *, pan: bool) -> Phase:
         """Measure segmentations until there is enough, and those of the command line by turns."""
@@ -299,7 +300,7 @@ class Session:
         long = sorted(
             ((b - a, a, b) for a, b in itertools.pairwise(times) if b - a > LONG_GAP_S),
             reverse=True,
-        )[:12]
+        )[:6]
         lines = []
         for length, a, b in long:
             inside = [words for when, words in self.sampler.samples if a < when < b]

@@ -85,7 +85,8 @@ def put_data(layer: Labels, data: Any, *, is_drawn: bool) -> None:
         Whether what is drawn is what they hold, so that nothing has to be read now.
     """
     block = getattr(layer, "_block_refresh", None) if is_drawn else None
-    with contextlib.nullcontext() if block is None else block():
+    # Who hears of other data reads some of them, to learn the type that is known already.
+    with layer.events.data.blocker(), contextlib.nullcontext() if block is None else block():
         layer.data = data
 
 

@@ -15,10 +15,10 @@ from qtpy.QtCore import QObject, QTimer, Signal
 SHORTEST_MS = 100
 """At most ten changes a second keep the window smooth whatever the tiles' size."""
 
-LONGEST_MS = 500
+LONGEST_MS = 800
 """What has changed is seen after this time, also where drawing is slow."""
 
-REST = 4
+REST = 7
 """Drawing takes one part of the time, and leaves this many to the mouse and to the engine."""
 
 

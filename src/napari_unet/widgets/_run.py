@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,6 +167,8 @@ class SegmentRun(QObject):
 
     def _submit(self, job: SegmentJob) -> None:
         self._job = job
+        # napari's first Labels layer needs it; imported while the engine opens the image.
+        threading.Thread(target=import_module, args=("skimage.color",), daemon=True).start()
         self._runner.reported.connect(self._on_reported)
         self._runner.ended.connect(self._on_ended)
         waiting = "Starting" if self._runner.is_warm else "Waiting for the engine to start"
@@ -215,9 +219,8 @@ class SegmentRun(QObject):
         self._end(True, "")
 
     def _on_reported(self, event: EngineEvent) -> None:
-        if not isinstance(event, events.TileDone | events.BlockDone):
-            # What it says is newer than the last tile.
-            self._has_new_tile = False
+        # What else is said is newer than the last tile.
+        self._has_new_tile &= isinstance(event, events.TileDone | events.BlockDone)
         match event:
             case events.StageChanged(stage):
                 self._stage = STAGE_WORDS.get(stage, stage)
