@@ -125,10 +125,10 @@ class Scores:
     loss: float
 
     def metrics(self, class_names: Sequence[str]) -> dict[str, float]:
-        """Return what the training loop reports; classes that are absent are left out.
+        """Return what the training loop reports; classes without held-out labels are left out.
 
-        "score" is the mean F1 over the classes present, "score_error" its standard error over the
-        blocks.
+        "score" is the mean F1 over the classes held out or predicted, "score_error" its standard
+        error over the blocks.
         """
         total = Confusion.total(self.blocks)
         result = {
@@ -137,8 +137,9 @@ class Scores:
             "loss": self.loss,
         }
         for kind, values in (("iou", total.iou), ("f1", total.f1)):
-            for name, value in zip(class_names, values, strict=True):
-                if value is not None:
+            for name, value, labeled in zip(class_names, values, total.true, strict=True):
+                # Of a class that only the prediction has, a score of 0 would say nothing.
+                if value is not None and labeled:
                     result[f"{kind}/{name}"] = value
         return result
 
