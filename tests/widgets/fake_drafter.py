@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MODE, LOG = sys.argv[1], Path(sys.argv[2])
+# Also imported, by those who look for examples: without arguments then.
+MODE, LOG = (sys.argv[1], Path(sys.argv[2])) if len(sys.argv) > 2 else ("good", Path("log"))
 
 
 def say(event: str, /, **fields: Any) -> None:

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-MODE, MODEL = sys.argv[1], Path(sys.argv[2])
+# Also imported, by those who look for examples: without arguments then.
+MODE, MODEL = (sys.argv[1], Path(sys.argv[2])) if len(sys.argv) > 2 else ("good", Path("model"))
 STEPS = 6
 SLOW = ("stops", "crashes", "previews")
 

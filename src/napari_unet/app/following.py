@@ -147,9 +147,18 @@ class FollowedRun:
 
     @property
     def job(self) -> SegmentJob:
-        """The job that goes on with it: that of its beginning, wherever the output lies now."""
-        here = {"output": str(self.output.absolute()), "name": self.name, "overwrite": False}
-        return self._job.model_copy(update=here)
+        """The job that goes on with it: that of its beginning, wherever the output lies now.
+
+        On this machine: a scheduler or cluster that it began with may be gone.
+        """
+        output = str(self.output.absolute())
+        here = {
+            "output": output,
+            "name": self.name,
+            "overwrite": False,
+            "workers": self._job.workers,
+        }
+        return self._job.undivided().model_copy(update=here)
 
     @property
     def blocks(self) -> int:

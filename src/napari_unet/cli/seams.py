@@ -79,6 +79,8 @@ def describe(report: SeamReport) -> str:
     """Return what was found, in words."""
     _, height, width = report.region.shape
     verdict = "tiles agree" if report.holds else "TILES DO NOT AGREE"
+    if report.tiles == 1:
+        verdict = "nothing to compare, for the image is a single tile"
     z, y, x = report.place
     return (
         f"{report.input} with {report.model}: {verdict}\n"
