@@ -279,7 +279,8 @@ def summary(log: Log) -> dict[str, dict[int, dict[str, float]]]:
     """Return mean, least and most F1, and median seconds, for each way and number of strokes."""
     rows: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in log.rows:
-        rows[row["way"]][row["strokes"]].append(row)
+        if row["way"] in WAYS:
+            rows[row["way"]][row["strokes"]].append(row)
     return {
         way: {
             count: {
