@@ -358,6 +358,23 @@ def test_an_empty_folder_and_torn_leftovers_may_be_used(tmp_path: Path) -> None:
     assert read_output_state(out, "em-membranes") is not None
 
 
+def test_attributes_of_ours_without_their_group_are_what_a_crash_left(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path / "whole.zarr", ome_version="0.4")
+    create_output(spec, replace=False)
+    half = tmp_path / "half.zarr"
+    half.mkdir()
+    (half / ".zattrs").write_bytes((spec.path / ".zattrs").read_bytes())
+    assert read_output_state(half, "em-membranes") is None
+    fill(spec_of(half, ome_version="0.4"))
+    assert read_output_state(half, "em-membranes") is not None
+
+
+def test_attributes_of_others_without_their_group_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".zattrs").write_text('{"of": "somebody else"}')
+    with pytest.raises(StorageError, match="other content"):
+        read_output_state(tmp_path, "em-membranes")
+
+
 def test_versions_do_not_mix(tmp_path: Path) -> None:
     create_output(spec_of(tmp_path / "a.zarr"), replace=False)
     with pytest.raises(StorageError, match=r"is OME-Zarr 0\.5.*--ome-version 0\.5"):

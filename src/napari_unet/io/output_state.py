@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import secrets
 import shutil
@@ -174,10 +175,25 @@ def _read_checked(path: Path) -> tuple[int, dict[str, Any]] | None:
 
 
 def _is_vacant(path: Path) -> bool:
-    """Return whether there is nothing, or only folders and torn temporary files of a crash."""
+    """Return whether there is nothing, or only folders and what a crash leaves before a group."""
     if not os.path.lexists(path):
         return True
     if not path.is_dir():
         return False
     torn = (".partial", ".part", ".probe")
-    return all(name.endswith(torn) for _, _, files in os.walk(path) for name in files)
+    return all(
+        name.endswith(torn) or _is_half_a_group(Path(folder, name))
+        for folder, _, files in os.walk(path)
+        for name in files
+    )
+
+
+def _is_half_a_group(file: Path) -> bool:
+    """Return whether a file is our attributes of a group whose ``.zgroup`` was never written."""
+    if file.name != ".zattrs" or (file.parent / ".zgroup").exists():
+        return False
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get(OURS), dict)
