@@ -125,7 +125,7 @@ class Case:
             str(path)
             for path in out.parent.rglob("*")
             if path.name.endswith(LEFTOVERS)
-            and not (path.parent in shared and path.name.startswith(".z"))
+            and not (path.parent in shared and path.name.startswith((".z", "..z")))
         ]
         return bad + left
 

@@ -38,7 +38,9 @@ def write_group(path: Path, attributes: Mapping[str, Any], zarr_format: int) -> 
         return
     # Attributes first: a folder becomes a group of ours only when .zgroup is there.
     write_json_atomically(path / ".zattrs", dict(attributes))
-    write_json_atomically(path / ".zgroup", {"zarr_format": 2})
+    # And once only: new attributes alone are one step, which a crash cannot cut in two.
+    if not (path / ".zgroup").is_file():
+        write_json_atomically(path / ".zgroup", {"zarr_format": 2})
 
 
 def read_group(path: Path) -> tuple[int, dict[str, Any]] | None:
