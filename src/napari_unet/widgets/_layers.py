@@ -161,6 +161,16 @@ def labels_options(layer: Image, ndim: int) -> dict[str, Any]:
     return options
 
 
+def translation_of(image: Image, start: tuple[int, ...]) -> Any:
+    """Return the translation of a part that begins at a voxel of an image layer."""
+    ndim = len(start)
+    if ndim == image.ndim:
+        # Rotation and shear come before the translation, the affine transform after it.
+        return image.affine.inverse(image.data_to_world(start))
+    scale, translate = np.asarray(image.scale)[-ndim:], np.asarray(image.translate)[-ndim:]
+    return translate + scale * np.asarray(start)
+
+
 def class_options(classes: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return the colors and names of classes, numbered from 1, as Labels layer options."""
     from napari.utils.colormaps import DirectLabelColormap

@@ -9,7 +9,7 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_unet.widgets._annotation_layer import ROLE
-from napari_unet.widgets._layers import METADATA_KEY, class_options, labels_options
+from napari_unet.widgets._layers import METADATA_KEY, class_options, labels_options, translation_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +84,7 @@ class PlaceView:
         """Frame a place; the frame of another one vanishes, and the brush stays in hand."""
         ndim = min(image.ndim, len(box.start))
         data = _framed(box.shape[-ndim:])
-        translate = _translation(image, box.start[-ndim:])
+        translate = translation_of(image, box.start[-ndim:])
         frame = self.frame
         if frame is not None and self._framed_image is image:
             # In place: a layer that comes or goes makes every list of layers anew.
@@ -151,13 +151,3 @@ def _framed(shape: tuple[int, ...]) -> Any:
     rows, columns = (slice(FRAME_WIDTH, max(n - FRAME_WIDTH, FRAME_WIDTH)) for n in shape[-2:])
     data[..., rows, columns] = 0
     return data
-
-
-def _translation(image: Image, start: tuple[int, ...]) -> Any:
-    """Return the translation of a part that begins at a voxel of an image."""
-    ndim = len(start)
-    if ndim == image.ndim:
-        # Rotation and shear come before the translation, the affine transform after it.
-        return image.affine.inverse(image.data_to_world(start))
-    scale, translate = np.asarray(image.scale)[-ndim:], np.asarray(image.translate)[-ndim:]
-    return translate + scale * np.asarray(start)

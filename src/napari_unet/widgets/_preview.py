@@ -11,7 +11,13 @@ from napari.layers import Labels
 from napari_unet.core.draft_events import DraftReady
 from napari_unet.core.train_events import PreviewReady
 from napari_unet.widgets._annotation_layer import PREVIEW, ROLE
-from napari_unet.widgets._layers import METADATA_KEY, class_options, labels_options, spatial_shape
+from napari_unet.widgets._layers import (
+    METADATA_KEY,
+    class_options,
+    labels_options,
+    spatial_shape,
+    translation_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +84,7 @@ class PreviewLayer:
         self._now = self._renumbered(labels, event)
         self._before = self._labels_before(event)
         ndim = len(spatial_shape(self._image))
-        translate = self._place(event.box.start[-ndim:])
+        translate = translation_of(self._image, event.box.start[-ndim:])
         shown = self._before if self._holds_before and self._before is not None else self._now
         if self.layer is None:
             self._add(shown, translate)
@@ -182,12 +188,3 @@ class PreviewLayer:
         layers.insert(len(layers) if under is None else layers.index(under), self.layer)
         # napari selects what is new, which would take the brush away.
         layers.selection.active = active
-
-    def _place(self, start: tuple[int, ...]) -> Any:
-        """Return the translation of a part that begins at a voxel of the image."""
-        image, ndim = self._image, len(start)
-        if ndim == image.ndim:
-            # Rotation and shear come before the translation, the affine transform after it.
-            return image.affine.inverse(image.data_to_world(start))
-        scale, translate = np.asarray(image.scale)[-ndim:], np.asarray(image.translate)[-ndim:]
-        return translate + scale * np.asarray(start)
