@@ -1,14 +1,20 @@
 """What the ledger and the workers of dask cost on top of the plain run, block by block.
 
     python benchmarks/scale_out.py [--model em-membranes] [--slices 6] [--rounds 3] [--threads 1]
+        [--noted-blocks 60]
 
 Three ways to segment one stack of 1024 x 1024 slices, a block each, in turn: without a ledger, with
 it, and with one worker process, all with as many threads for the network. Compared is the time from
 the first block to the last; what it takes until the first block is there is printed apart, because
 it is the same for three blocks and for three million. CPU seconds are those of all processes taken
-together: other programs on the machine disturb them less than they disturb the clock. The same run
-twice in one process may differ by a tenth, by where its memory happens to lie; so the time inside
-the ledger's own calls is printed as well, which bounds what it adds to a block.
+together: other programs on the machine disturb them less than they disturb the clock. The time
+inside the ledger's own calls is printed as well.
+
+The same run twice in one process may differ by a tenth, by where its memory happens to lie. What a
+ledger costs is less, so it is also measured within one run, of ``--noted-blocks`` blocks: which of
+them are entered is drawn by chance, and the times of the blocks are fitted by what a block takes,
+what entering it adds, and what entering the one before adds; the sum of the last two, with its
+standard error, is the ledger's share.
 
 The labels of the three must be equal, and so must those of `--shard 1/2`, `2/2` and `finish`, and
 of two workers.
@@ -38,6 +44,8 @@ from napari_unet.inference.control import JobControl
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
+
+    import numpy.typing as npt
 
     from napari_unet.core.events import JobEvent
     from napari_unet.inference.tile_input import TileRun
@@ -77,6 +85,59 @@ class TimedRun(Run):
     def _segment(self, tiles: TileRun, control: JobControl) -> Generator[JobEvent]:
         journal: Any = TimedJournal(tiles.journal)
         yield from super()._segment(replace(tiles, journal=journal), control)
+
+
+class SomeBlocksJournal:
+    """A journal that enters those blocks only that chance has chosen."""
+
+    def __init__(self, journal: Any, chosen: npt.NDArray[np.bool_]) -> None:
+        self._journal = journal
+        self._chosen = iter(chosen)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._journal, name)
+
+    def enter_done(self, *arguments: Any) -> None:
+        """Enter a block, or forget it."""
+        if next(self._chosen):
+            self._journal.enter_done(*arguments)
+
+
+class SomeBlocksRun(Run):
+    """A run that enters some of its blocks."""
+
+    chosen: ClassVar[npt.NDArray[np.bool_]]
+
+    def _segment(self, tiles: TileRun, control: JobControl) -> Generator[JobEvent]:
+        journal: Any = SomeBlocksJournal(tiles.journal, self.chosen)
+        yield from super()._segment(replace(tiles, journal=journal), control)
+
+
+def within_one_run(job: SegmentJob, blocks: int) -> dict[str, float]:
+    """Return what entering a block adds to its time, in percent, measured within one run."""
+    chosen = np.random.default_rng(1).random(blocks) < 0.5
+    SomeBlocksRun.chosen = chosen
+    marks: list[float] = []
+    for event in run_segmentation(job, JobControl(), SomeBlocksRun):
+        if isinstance(event, BlockDone):
+            marks.append(time.perf_counter())
+        if len(marks) == blocks:
+            break
+    # Without the first and the last: the one waits for the model, the other for no network.
+    seconds = np.diff(marks)[1:-1]
+    entered = chosen.astype(float)
+    design = np.stack([np.ones_like(seconds), entered[2:-1], entered[1:-2]], axis=1)
+    found, (residual,), _, _ = np.linalg.lstsq(design, seconds)
+    scatter = residual / (len(seconds) - 3) * np.linalg.inv(design.T @ design)
+    asked = np.array([0.0, 1.0, 1.0])
+    percent = 100 / float(found[0])
+    return {
+        "blocks": blocks,
+        "entered": int(chosen.sum()),
+        "seconds_per_block": round(float(found[0]), 3),
+        "ledger_percent": round(percent * float(asked @ found), 2),
+        "standard_error_percent": round(percent * float(np.sqrt(asked @ scatter @ asked)), 2),
+    }
 
 
 @dataclass(frozen=True)
@@ -158,6 +219,12 @@ def report(costs: dict[str, list[Cost]]) -> dict[str, Any]:
     return rows
 
 
+def write_stack(path: Path, slices: int) -> None:
+    """Write slices of noise, a block each."""
+    shape = (slices, 1024, 1024)
+    tifffile.imwrite(path, np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+
+
 def main() -> None:
     """Measure in turn and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -165,12 +232,12 @@ def main() -> None:
     parser.add_argument("--slices", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--noted-blocks", type=int, default=60)
     options = parser.parse_args()
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         stack = Path(folder) / "stack.tif"
-        shape = (options.slices, 1024, 1024)
-        tifffile.imwrite(stack, np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8))
+        write_stack(stack, options.slices)
         job = SegmentJob(
             input=str(stack),
             axes="zyx",
@@ -192,12 +259,16 @@ def main() -> None:
             pass
         found.append(chunks(two.output))
         found.append(shared(job.model_copy(update={"output": str(Path(folder) / "shared.zarr")})))
+        write_stack(long_stack := Path(folder) / "long.tif", options.noted_blocks)
+        update = {"input": str(long_stack), "output": str(Path(folder) / "long.zarr")}
+        noted = within_one_run(job.model_copy(update=update), options.noted_blocks)
     print(
         json.dumps(
             {
                 "blocks": options.slices,
                 "threads": options.threads,
                 "ways": report(costs),
+                "ledger_within_one_run": noted,
                 "ledger_seconds_per_block": round(statistics.median(TimedJournal.seconds), 4),
                 "ledger_seconds_per_block_most": round(max(TimedJournal.seconds), 4),
                 "all_equal": all(one == found[0] for one in found),
