@@ -199,13 +199,12 @@ def test_curves_scores_keep(
     assert panel.curves.losses[3] == 0.25
     assert panel.curves.scores["f1/membrane"] == [(2, 0.2), (4, 0.4), (6, 0.6)]
     panel.curves.draw()
-    loss, scores = panel.curves.figure.axes
-    np.testing.assert_array_equal(loss.lines[0].get_xdata(), [1, 2, 3, 4, 5, 6])
+    loss, scores = panel.curves.plot.plots
+    np.testing.assert_array_equal(loss.lines[0].x, [1, 2, 3, 4, 5, 6])
     # F1, and IoU dotted, in the color of the class; one name for both.
-    assert [line.get_label() for line in scores.lines] == ["membrane", "_"]
-    assert {line.get_color() for line in scores.lines} == {"#e8a33d"}
-    (legend,) = panel.curves.figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["loss, held out", "membrane"]
+    assert [line.name for line in scores.lines] == ["membrane", "membrane, IoU"]
+    assert {line.color for line in scores.lines} == {"#e8a33d"}
+    assert panel.curves.plot.names() == ["loss, held out", "membrane"]
     arrow = "\N{RIGHTWARDS ARROW}"
     assert panel.outcome.verdict.text() == (
         f"Better: mean F1 0.71 {arrow} 0.82 on 12 judging blocks; 95 % interval of the difference "

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
-from napari.utils.theme import get_theme
 
 from napari_unet.core.boxes import Box
 from napari_unet.core.train_events import Judged, PreviewReady
@@ -120,26 +119,6 @@ def test_previews_of_planes_have_two_axes(tmp_path: Path) -> None:
     preview.show(preview_event(tmp_path / "p.npy", np.ones((1, 4, 3), np.uint8), box))
     layer: Any = preview.layer
     np.testing.assert_allclose(layer.data_to_world((0, 0, 0)), (0, 9, 13))
-
-
-def test_curves_follow_the_theme(qtbot: Any) -> None:
-    from napari_unet.widgets._curves import MAX_POINTS, CurvesView
-
-    viewer = ViewerModel()
-    view = CurvesView(viewer)
-    qtbot.addWidget(view)
-    view.restart({"membrane": "#e8a33d"})
-    for step in range(1, 2 * MAX_POINTS + 1):
-        view.add_step(step, float(step % 2))
-    view.draw()
-    (line,) = view.figure.axes[0].lines
-    # Pairs of steps are averaged.
-    np.testing.assert_array_equal(line.get_ydata(), np.full(MAX_POINTS, 0.5))
-    assert line.get_color() == get_theme("dark").text.as_hex()
-    viewer.theme = "light"
-    view.draw()
-    assert view.figure.axes[0].lines[0].get_color() == get_theme("light").text.as_hex()
-    view.close_view()
 
 
 def test_a_run_folder_without_weights_is_worth_nothing(user_folders: Path) -> None:

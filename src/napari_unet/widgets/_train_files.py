@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from napari_unet.core.boxes import Shape
     from napari_unet.widgets._annotation_layer import PaintClass
     from napari_unet.widgets._spool import SpoolRequest
-
-CURVES_BACKEND = "matplotlib.backends.backend_qtagg"
-"""Imported beside the GUI's thread, which it would stop for a second."""
 
 KEPT_FILES = ("*.pt", "*.safetensors")
 """Weights that a training leaves; a folder without any is worth nothing."""
@@ -139,8 +135,6 @@ def prepare(strokes: Strokes, path: Path, copy: SpoolRequest | None) -> Iterator
     """
     annotation = _snapshot(strokes, path)
     check_painted(annotation, strokes.classes, strokes.parent_classes)
-    yield 0.0
-    importlib.import_module(CURVES_BACKEND)
     yield 0.0
     if copy is not None:
         yield from spool(copy)

@@ -248,9 +248,9 @@ class FineTunePanel(QWidget):
 
     def _on_reported(self, event: EngineEvent) -> None:
         match event:
-            case train_events.TrainingStarted(validation=words, classes=classes):
-                self._open_curves().restart(dict(classes))
-                self.message.setPlainText(words)
+            case train_events.TrainingStarted():
+                self._begin_curves(event)
+                self.message.setPlainText(event.validation)
             case train_events.StepDone(step, loss) if self.curves is not None:
                 self.curves.add_step(step, loss)
             case train_events.Validated(step, metrics) if self.curves is not None:
@@ -260,9 +260,14 @@ class FineTunePanel(QWidget):
             case train_events.ComparisonReady() if self._request is not None:
                 self.elsewhere.compare(event, self._request)
 
+    def _begin_curves(self, event: train_events.TrainingStarted) -> None:
+        names = [name for name, _ in event.classes]
+        known = [] if event.parent is None else [n for n in names if n not in event.new_classes]
+        self._open_curves().restart(dict(event.classes), known)
+
     def _open_curves(self) -> CurvesView:
         if self.curves is None:
-            # Matplotlib takes a second to import; the run has done that beside this thread.
+            # Imported on demand: the panel opens sooner without it.
             from napari_unet.widgets._curves import CurvesView
 
             self.curves = CurvesView(self._viewer)
