@@ -1,14 +1,17 @@
 """A napari session that is killed while somebody paints; run by test_strokes_crash.
 
-    python paint_until_killed.py IMAGE FOLDER EDITS
+    python paint_until_killed.py IMAGE FOLDER STROKES SECONDS
 
-Paints strokes with the mouse, and undoes some. After each edit, writes what the layer holds then
-into FOLDER, and says its number on stdout. In the last stroke the brush stays down.
+Paints strokes with the mouse, and undoes some, without a rest in between. Then the brush stays
+down, and paints on for SECONDS. After each edit, and after dabs of that last stroke, writes what
+the layer holds then into FOLDER, and says ``stroke`` or ``held`` on stdout; at last ``end``.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +25,32 @@ from qtpy.QtWidgets import QApplication
 
 from napari_unet.widgets._annotation_layer import PaintClass, new_annotation
 
+LEFT = Qt.MouseButton.LeftButton
 CLASSES = (PaintClass("cell", "#0000ff"), PaintClass("membrane", "#ffb000"))
 
 
-def drag(canvas: Any, points: list[QPoint], is_last: bool) -> None:
-    """Draw a stroke with the left button, which is let go of unless it is the last."""
-    left = Qt.MouseButton.LeftButton
-    QTest.mousePress(canvas, left, pos=points[0])
-    for point in points:
-        moved = QMouseEvent(
-            QEvent.Type.MouseMove, QPointF(point), QPointF(canvas.mapToGlobal(point)),
-            Qt.MouseButton.NoButton, left, Qt.KeyboardModifier.NoModifier,
-        )  # fmt: skip
-        QApplication.sendEvent(canvas, moved)
-        QTest.qWait(20)
-    if not is_last:
-        QTest.mouseRelease(canvas, left, pos=points[-1])
+def move(canvas: Any, place: Any) -> None:
+    """Move the mouse with its button down, and let napari paint."""
+    point = QPointF(*place)
+    moved = QMouseEvent(
+        QEvent.Type.MouseMove, point, QPointF(canvas.mapToGlobal(point.toPoint())),
+        Qt.MouseButton.NoButton, LEFT, Qt.KeyboardModifier.NoModifier,
+    )  # fmt: skip
+    QApplication.sendEvent(canvas, moved)
+    QTest.qWait(20)
 
 
-def main(image_path: str, folder: Path, edits: int) -> None:
+def draw(canvas: Any, rng: np.random.Generator) -> None:
+    """Draw a stroke."""
+    places = rng.uniform(0.3, 0.7, 2) * (canvas.width(), canvas.height())
+    places = places + np.cumsum(rng.uniform(-12, 12, (6, 2)), axis=0)
+    QTest.mousePress(canvas, LEFT, pos=QPoint(*places[0].astype(int).tolist()))
+    for place in places:
+        move(canvas, place)
+    QTest.mouseRelease(canvas, LEFT, pos=QPoint(*places[-1].astype(int).tolist()))
+
+
+def main(image_path: str, folder: Path, strokes: int, seconds: float) -> None:
     """Paint, and wait for the end."""
     viewer = napari.Viewer(show=True)
     image = viewer.add_image(zarr.open_array(image_path, mode="r"), name="em")
@@ -48,24 +58,32 @@ def main(image_path: str, folder: Path, edits: int) -> None:
     viewer.fit_to_view()
     QTest.qWait(500)
     canvas = viewer.window._qt_viewer.canvas.native
-    height, width = canvas.height(), canvas.width()
     rng = np.random.default_rng(3)
+    numbers = itertools.count()
+
+    def say(word: str) -> None:
+        np.save(folder / f"{next(numbers)}.npy", layer.data.copy())
+        sys.stdout.write(f"{word}\n")
+        sys.stdout.flush()
+
     layer.brush_size = 20
-    for number in range(edits):
+    for number in range(strokes):
         layer.selected_label = 1 + number % 2
         if number % 5 == 4:
             layer.undo()
         else:
-            start = rng.uniform(0.3, 0.7, 2) * (width, height)
-            steps = start + np.cumsum(rng.uniform(-12, 12, (6, 2)), axis=0)
-            points = [QPoint(int(x), int(y)) for x, y in steps]
-            drag(canvas, points, is_last=number == edits - 1)
-        np.save(folder / f"{number}.npy", layer.data.copy())
-        sys.stdout.write(f"{number}\n")
-        sys.stdout.flush()
-        QTest.qWait(50)
+            draw(canvas, rng)
+        say("stroke")
+    middle = np.array((canvas.width(), canvas.height())) / 2
+    QTest.mousePress(canvas, LEFT, pos=QPoint(*middle.astype(int).tolist()))
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
+        for place in middle + rng.uniform(-100, 100, (3, 2)):
+            move(canvas, place)
+        say("held")
+    say("end")
     QTest.qWait(600_000)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))

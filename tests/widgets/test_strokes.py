@@ -250,8 +250,39 @@ def test_strokes_undo_and_erase_are_on_disk_a_moment_later(qtbot: Any, layer: La
     assert keeper.flush() == ()
 
 
+def test_strokes_without_a_rest_are_on_disk_in_time(
+    qtbot: Any, user: Any, layer: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_strokes_keeper, "REST_S", 3600.0)
+    monkeypatch.setattr(_strokes_keeper, "LONGEST_SILENCE_S", 3600.0)
+    keeper, path, stored = keeper_of(layer), strokes_path(layer), []
+    assert keeper is not None
+    keeper.stored.connect(stored.append)
+    for label in (1, 2):
+        layer.paint((1, 100, 100), label)
+        user.wait_until(lambda label=label: on_disk(path).max() == label)
+    # The draft is not bothered before there is a rest, but then it hears of them.
+    qtbot.wait(100)
+    assert stored == []
+    monkeypatch.setattr(_strokes_keeper, "LONGEST_SILENCE_S", 0.1)
+    with qtbot.waitSignal(keeper.stored, timeout=WAIT_MS):
+        pass
+    assert stored == [(Box((1, 0, 0), (2, 256, 256)),)]
+
+
+def test_strokes_are_on_disk_in_time_even_if_napari_hangs(layer: Labels) -> None:
+    path = strokes_path(layer)
+    layer.paint((1, 100, 100), 2)
+    # Nothing of Qt runs in between.
+    began = time.monotonic()
+    while not on_disk(path).any():
+        assert time.monotonic() < began + WAIT_MS / 1000
+        time.sleep(0.05)
+    np.testing.assert_array_equal(on_disk(path), layer.data)
+
+
 def test_nothing_is_announced_while_the_brush_is_down(
-    qtbot: Any, user: Any, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch
+    qtbot: Any, user: Any, make_napari_viewer: Any
 ) -> None:
     viewer = make_napari_viewer(show=True)
     layer = new_annotation(viewer, viewer.add_image(np.zeros((300, 400), np.uint8)), CLASSES)
@@ -266,10 +297,7 @@ def test_nothing_is_announced_while_the_brush_is_down(
     middle = canvas.rect().center()
     qtbot.mousePress(canvas, left, pos=middle)
     assert layer.data.any()
-    qtbot.wait(700)
-    assert stored == []
-    # A very long stroke is written, but not announced.
-    monkeypatch.setattr(_strokes_keeper, "LONG_STROKE_S", 0.5)
+    # A long stroke is written, but not announced.
     user.wait_until(lambda: bool(on_disk(strokes_path(layer)).any()))
     qtbot.wait(200)
     assert stored == []

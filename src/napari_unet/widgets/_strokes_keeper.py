@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from threading import Event
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -26,8 +28,12 @@ logger = logging.getLogger(__name__)
 REST_S = 0.12
 """Without a change for this long, a stroke is over: dabs of one come faster."""
 
-LONG_STROKE_S = 5.0
-"""A stroke that takes longer is written while the brush is still down."""
+MOST_UNWRITTEN_S = 1.0
+"""What was painted is written after this long at the latest: while the brush is still down, while
+stroke follows stroke without a rest, and while napari itself hangs."""
+
+LONGEST_SILENCE_S = 5.0
+"""Strokes that follow each other without a rest are told after this long, between two of them."""
 
 POLL_MS = 30
 """How often the thread that writes is looked at."""
@@ -41,6 +47,8 @@ _keepers: WeakKeyDictionary[Labels, StrokesKeeper] = WeakKeyDictionary()
 
 class StrokesKeeper(QObject):
     """Writes what is painted on a layer, undone or erased to its store, a moment later.
+
+    A thread of its own waits for that moment and writes, so that no work of napari delays it.
 
     It closes itself when its layer is removed or gets other data, and when napari ends. A disk that
     refuses is told once, in words; the strokes stay in memory, and are tried again.
@@ -62,7 +70,7 @@ class StrokesKeeper(QObject):
 
     stored = Signal(object)
     """Tuple of Box, (z, y, x): blocks whose labels have changed on disk. Never while the brush is
-    down; at most 0.3 s after a stroke, unless the disk is slow."""
+    down; at most 0.3 s after a stroke, unless the disk is slow or the next stroke has begun."""
     failed = Signal(str)
     """Why something could not be written, or read; once for each cause."""
     _changed = Signal()
@@ -75,9 +83,14 @@ class StrokesKeeper(QObject):
         self._layers = viewer.layers.events
         self._strokes = layer.data.strokes
         self._buffer = self._strokes.buffer
-        self._future: Future[tuple[Box, ...]] | None = None
+        self._future: Future[None] | None = None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="napari-unet-strokes")
+        # What the thread has written, and what of it is not told yet.
+        self._written: deque[Box] = deque()
         self._boxes: dict[Box, None] = {}
+        self._untold_since = 0.0
+        # Somebody waits for the thread.
+        self._hurry = Event()
         self._is_down = False
         self._changed_since: float | None = None
         self._retry_at = 0.0
@@ -121,10 +134,11 @@ class StrokesKeeper(QObject):
         self._finish(wait_for_it=True)
         if self._buffer.is_changed:
             try:
-                self._boxes |= dict.fromkeys(self._buffer.flush())
+                self._written.extend(self._buffer.flush())
             except UNetError as error:
                 self._on_refused(error)
                 raise
+        self._collect()
         return self._tell()
 
     def close(self) -> None:
@@ -171,13 +185,13 @@ class StrokesKeeper(QObject):
 
     def _on_buffer_changed(self) -> None:
         if self._layer is not None:
+            if self._changed_since is None:
+                self._changed_since = time.monotonic()
             self._changed.emit()
 
     def _on_changed(self) -> None:
-        if self._changed_since is None:
-            self._changed_since = time.monotonic()
-        if not self._timer.isActive() and self._future is None:
-            self._timer.start(round(REST_S * 1000))
+        if self._future is None and self._layer is not None:
+            self._begin()
 
     def _on_data(self, _: object = None) -> None:
         data = self._layer.data if self._layer is not None else None
@@ -203,53 +217,76 @@ class StrokesKeeper(QObject):
                 "them, or add a class"
             )
 
-    def _look(self) -> None:
-        """Begin to write when a stroke is over, and end what was begun."""
-        self._finish()
-        if self._future is not None:
-            self._timer.start(POLL_MS)
-            return
-        if self._boxes and not self._is_down:
-            self._tell()
-        if not self._buffer.is_changed:
-            if self._boxes:
-                self._timer.start(POLL_MS)
-            return
-        pause = self._pause()
+    def _begin(self) -> None:
+        """Let the thread write what has changed, when its time has come."""
+        pause = self._retry_at - time.monotonic()
         if pause > 0:
             self._timer.start(max(round(pause * 1000), POLL_MS))
             return
-        self._changed_since = None
-        self._future = self._executor.submit(self._buffer.flush)
+        self._future = self._executor.submit(self._write_in_time)
         self._timer.start(POLL_MS)
+
+    def _write_in_time(self) -> None:
+        """Wait for the moment to write, and write, until nothing has changed; in a thread."""
+        while self._buffer.is_changed:
+            while (pause := self._pause()) > 0 and not self._hurry.wait(pause):
+                pass
+            self._changed_since = None
+            self._written.extend(self._buffer.flush())
+            if self._hurry.is_set():
+                return
 
     def _pause(self) -> float:
         """Return for how long nothing is to be written yet, in seconds."""
         now = time.monotonic()
-        if now < self._retry_at:
-            return self._retry_at - now
         since = now if self._changed_since is None else self._changed_since
-        if now - since > LONG_STROKE_S:
-            return 0.0
+        rest = 0.0 if self._is_down else self._buffer.seconds_of_rest
+        return min(REST_S - rest, since + MOST_UNWRITTEN_S - now)
+
+    def _look(self) -> None:
+        """See what the thread has done; tell it when a stroke is over."""
+        self._finish()
+        if self._future is None and self._buffer.is_changed:
+            self._begin()
+        if self._boxes and self._may_tell():
+            self._tell()
+        if self._future is not None or self._boxes:
+            self._timer.start(POLL_MS)
+
+    def _may_tell(self) -> bool:
         if self._is_down:
-            return REST_S
-        return REST_S - self._buffer.seconds_of_rest
+            return False
+        if time.monotonic() - self._untold_since > LONGEST_SILENCE_S:
+            return True
+        is_written = self._future is None and not self._buffer.is_changed
+        return is_written and self._buffer.seconds_of_rest >= REST_S
 
     def _finish(self, wait_for_it: bool = False) -> None:
-        """Take note of what the thread has written, if it is done."""
+        """Take note of what the thread has written, and of whether it is done."""
         future = self._future
-        if future is None or not (wait_for_it or future.done()):
+        if future is not None and wait_for_it:
+            self._hurry.set()
+            wait([future])
+            self._hurry.clear()
+        is_done = future is not None and future.done()
+        self._collect()
+        if future is None or not is_done:
             return
-        wait([future])
         self._future = None
         error = future.exception()
         if error is None:
-            self._boxes |= dict.fromkeys(future.result())
             if self._words:
                 show_info("The strokes are on disk again.")
             self._words, self._retry_s, self._retry_at = "", FIRST_RETRY_S, 0.0
         else:
             self._on_refused(error)
+
+    def _collect(self) -> None:
+        """Take over what the thread has written."""
+        if self._written and not self._boxes:
+            self._untold_since = time.monotonic()
+        while self._written:
+            self._boxes[self._written.popleft()] = None
 
     def _on_refused(self, error: BaseException) -> None:
         self._retry_at = time.monotonic() + self._retry_s
