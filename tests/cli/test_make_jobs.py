@@ -45,6 +45,7 @@ def test_an_input_on_the_command_line_wins_over_the_job_file() -> None:
         (NEEDED | {"precision": "fp8"}, ["a.tif"], "precision"),
         (NEEDED | {"name": "../up"}, ["a.tif"], "name"),
         (NEEDED | {"channel": "red"}, ["a.tif"], "channel"),
+        (NEEDED | {"output": "x/out.TIF"}, ["a.tif"], "name it x/out.zarr"),
     ],
 )
 def test_a_mistake_is_named(values: dict[str, object], inputs: list[str], message: str) -> None:

@@ -16,7 +16,10 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to write to.")] = Path("demo"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
-    """Segment the bundled EM sample; writes a label zarr and an overlay picture."""
+    """Segment the bundled sample, and draw a picture of the result.
+
+    Writes a label zarr, its record and the picture overlay.png, and says how to open them.
+    """
     from napari_unet.app.demo import run_demo
     from napari_unet.cli.progress import make_reporter
 

@@ -22,7 +22,7 @@ def doctor(
     ] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Examine this machine: versions, GPU and why it is not used, memory, disk, Qt and OpenGL.
+    """Examine this machine, and say why a GPU is not used.
 
     Exits with 3 if there is a problem. A file of 64 MB is written into FOLDER and removed.
     """

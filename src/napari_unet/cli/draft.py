@@ -32,7 +32,7 @@ def draft(
     ] = "-",
     progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "json",
 ) -> None:
-    """Draft what is looked at in an image, again after each stroke. Meant for programs.
+    """Draft what is looked at, again after each stroke; for programs.
 
     Reads where the user looks and paints as JSON lines from standard input, until a line says stop
     or the input ends; see docs/reference/draft.md. The panel in napari drives it.

@@ -148,9 +148,10 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="Of the bootstrap. [default: 0]")] = None,
     progress: Annotated[str, typer.Option(help="auto or none.")] = "auto",
 ) -> None:
-    """Measure predictions against a truth: pixels, boundaries, objects, partitions.
+    """Measure predictions against a truth, and write a report.
 
-    Prints a table; with --output also writes report.html, metrics.json and metrics.csv.
+    Of pixels, boundaries, objects and partitions. Prints a table; with --output also writes
+    report.html, metrics.json and metrics.csv.
     """
     own = {"ctx", "paths", "progress"}
     options = {k: v for k, v in ctx.params.items() if k not in own and v not in (None, [], ())}

@@ -54,10 +54,10 @@ def export(
     ] = None,
     progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
 ) -> None:
-    """Write a result as a file for ilastik, Amira, IMOD, Fiji and other programs.
+    """Write a result as TIFF, HDF5, MRC or PNG for other programs.
 
-    The values are those of the result, unless --background is given; voxel sizes are kept. Nothing
-    is overwritten silently.
+    Fiji, ilastik, IMOD and Amira read one of them. The values are those of the result, unless
+    --background is given; voxel sizes are kept. Nothing is overwritten silently.
     """
     from napari_unet.core.export_job import ExportJob
 

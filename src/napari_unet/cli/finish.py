@@ -25,7 +25,7 @@ def finish(
     ] = None,
     progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
 ) -> None:
-    """Complete an output whose blocks were computed with `segment --shard`.
+    """Complete an output whose blocks `segment --shard` computed.
 
     Puts the ledgers together, writes the coarser levels, finds objects if the job asks for them,
     and marks the output complete. Refused while blocks are missing: says which shards to run.

@@ -22,30 +22,37 @@ from napari_unet.cli.suggest import suggest
 from napari_unet.cli.train import train
 from napari_unet.cli.verify import verify
 
+HELP = """U-Net segmentation of microscopy images that may be far larger than memory.
+
+Begin with `napari-unet demo`, then `napari-unet segment --help` for an image of yours. In napari
+the same is under Layers > Segment > Segment with U-Net.
+"""
+
 EPILOG = "Exit codes: 0 all done, 2 usage, 3 some inputs failed, 130 cancelled."
 
 app = typer.Typer(
     name="napari-unet",
-    help="U-Net segmentation of microscopy images that may be far larger than memory.",
+    help=HELP,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     epilog=EPILOG,
 )
+# In the order in which they are needed, as --help lists them.
+app.command()(demo)
 app.command(epilog=EPILOG)(segment)
-app.command(epilog=EPILOG)(finish)
-app.command(epilog=EPILOG)(plan)
-app.command(epilog=EPILOG)(seams)
-app.command(epilog=EPILOG)(train)
-app.command(epilog=EPILOG)(draft)
-app.command(epilog=EPILOG)(suggest)
 app.command(epilog=EPILOG)(objects)
 app.command(epilog=EPILOG)(export)
-app.command(epilog=EPILOG)(verify)
 app.command(epilog=EPILOG, cls=EvaluateCommand)(evaluate)
+app.command(epilog=EPILOG)(train)
+app.command(epilog=EPILOG)(suggest)
+app.command(epilog=EPILOG)(plan)
+app.command(epilog=EPILOG)(finish)
+app.command(epilog=EPILOG)(verify)
+app.command(epilog=EPILOG)(seams)
 app.command()(doctor)
-app.command()(demo)
+app.command(epilog=EPILOG)(draft)
 app.add_typer(models_app, name="models")
 
 

@@ -30,7 +30,7 @@ OwnName = Annotated[str, typer.Argument(help="Name of one of your own models.")]
 
 @models_app.command("list")
 def list_models() -> None:
-    """List the models that can be given to --model, and what cannot be used."""
+    """List the models that --model takes, and files that are damaged."""
     from napari_unet.app.models import take_inventory
 
     inventory = take_inventory()
@@ -47,7 +47,7 @@ def show(
     name: Name,
     as_json: Annotated[bool, typer.Option("--json", help="Print the header as JSON.")] = False,
 ) -> None:
-    """Show a model's card: classes, input, provenance, lineage, scores, license."""
+    """Show a model's card: classes, origin, scores, license."""
     from napari_unet.app.models import find_model
 
     with _errors():
@@ -63,7 +63,7 @@ def rename(
     old: OwnName,
     new: Annotated[str, typer.Argument(help="Its new name, which no model may have.")],
 ) -> None:
-    """Give one of your own models another name; the file's content stays the same."""
+    """Give one of your own models another name."""
     from napari_unet.app.model_store import rename_model
 
     with _errors():

@@ -113,10 +113,10 @@ def objects(
     ] = False,
     progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
 ) -> None:
-    """Find the objects of a segmentation, without running the network again.
+    """Find, number and measure the objects of a segmentation.
 
-    Objects are numbered from 1; 0 = background. A table of them is written beside, as CSV and
-    Parquet.
+    The network does not run again. Objects are numbered from 1; 0 = background. A table of them is
+    written beside, as CSV and Parquet.
     """
     own = {"ctx", "config", "save_config", "dry_run", "progress"}
     options = {k: v for k, v in ctx.params.items() if k not in own and v is not None}
@@ -168,6 +168,8 @@ def _dry_run(job: ObjectsJob, progress: str) -> int:
     import dataclasses
     import json
 
+    from rich.filesize import decimal
+
     from napari_unet.app.objecting.estimate import estimate_objects
     from napari_unet.app.objecting.plan import plan_objects
 
@@ -184,7 +186,7 @@ def _dry_run(job: ObjectsJob, progress: str) -> int:
     print(f"  method  {plan.rules.method} of {', '.join(plan.rules.classes)}, {plan.dimension}")
     print(f"  blocks  {cost.blocks}; {cost.voxels / 1e6:.2f} million voxels")
     print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
-    print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB, and as much for scratch meanwhile")
+    print(f"  disk    at most {decimal(cost.disk_bytes)}, and as much for scratch meanwhile")
     for note in plan.notes:
         print(f"  note    {note}")
     return DONE

@@ -83,10 +83,10 @@ def _with_options_of_segment(command: Callable[..., None]) -> Callable[..., None
 
 @_with_options_of_segment
 def plan(**given: Any) -> None:
-    """Say what a run will take before it is begun: counts, memory, disk, hours, and how to start.
+    """Say what a big run will take: tiles, memory, disk, hours.
 
-    Takes the options of `segment`. One tile is timed on this machine; nothing is computed for the
-    output, and nothing is written but the script that --slurm names.
+    Also says how to start it. Takes the options of `segment`. One tile is timed on this machine;
+    nothing is computed for the output, and nothing is written but the script that --slurm names.
     """
     options = {key: value for key, value in given.items() if value is not None}
     own = {name: options.pop(name, None) for name in inspect.signature(_own).parameters}
@@ -152,6 +152,8 @@ def _foresee(job: SegmentJob, workers: tuple[int, ...], *, measure: bool) -> For
 
 def describe(foresight: Foresight) -> Iterator[str]:
     """Yield the numbers of a run as lines for people."""
+    from rich.filesize import decimal
+
     plan, cost, storage = foresight.plan, foresight.cost, foresight.storage
     _, height, width = plan.grid.tile_shape
     shape = " x ".join(map(str, plan.source.shape[-len(plan.source.spatial_axes) :]))
@@ -162,8 +164,8 @@ def describe(foresight: Foresight) -> Iterator[str]:
     yield f"  reading  {cost.redundancy:.2f} pixels per pixel written"
     yield f"  memory   about {cost.memory_bytes / 1e9:.1f} GB for each worker"
     yield (
-        f"  disk     at most {storage.labels_bytes / 1e9:,.3f} GB, with probabilities "
-        f"{storage.probabilities_bytes / 1e9:,.3f} GB; {storage.free_bytes / 1e9:,.0f} GB are free"
+        f"  disk     at most {decimal(storage.labels_bytes)}, with probabilities "
+        f"{decimal(storage.probabilities_bytes)}; {decimal(storage.free_bytes)} are free"
     )
     yield f"  files    at most {storage.files:,}; {storage.files_sharded:,} with --shards"
     if foresight.objects is not None:
@@ -171,7 +173,7 @@ def describe(foresight: Foresight) -> Iterator[str]:
         yield (
             f"  objects  then in {objects.blocks:,} blocks: about "
             f"{objects.memory_bytes / 1e9:.1f} GB of memory, at most "
-            f"{objects.disk_bytes / 1e9:,.3f} GB of disk, and as much for scratch meanwhile"
+            f"{decimal(objects.disk_bytes)} of disk, and as much for scratch meanwhile"
         )
     yield from _describe_begun(foresight)
     yield from _describe_time(foresight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -277,20 +278,22 @@ def _describe_common(event: JobEvent | TrainEvent) -> str | None:
         case JobStarted():
             height, width = event.tile_shape[-2:]
             return (
-                f"{event.name}: {event.tiles} tiles of {height} x {width} in {event.blocks} blocks "
-                f"on {event.device}"
+                f"{event.name}: {_count(event.tiles, 'tile')} of {height} x {width} in "
+                f"{_count(event.blocks, 'block')} on {event.device}"
             )
         case Finished():
+            where = f"labels in {event.output} as {event.name!r}"
+            if not event.pixels:
+                return f"complete after {event.seconds:.1f} s; {where}"
             return (
-                f"{event.pixels / 1e6:.2f} megapixels in {event.seconds:.1f} s "
-                f"({_rate(event.pixels, event.seconds)}); "
-                f"labels in {event.output} as {event.name!r}"
+                f"{_pixels(event.pixels)} in {event.seconds:.1f} s "
+                f"({_rate(event.pixels, event.seconds)}); {where}"
             )
         case ShardDone():
             return (
                 f"shard {event.shard}: {event.blocks} blocks done, "
-                f"{event.pixels / 1e6:.2f} megapixels in {event.seconds:.1f} s; when all "
-                f"shards are done: napari-unet finish {event.output}"
+                f"{_pixels(event.pixels)} in {event.seconds:.1f} s; when all "
+                f"shards are done: napari-unet finish {shlex.quote(event.output)}"
             )
         case AlreadyDone():
             return f"{event.output} already holds {event.name!r}, complete; nothing to do"
@@ -310,6 +313,17 @@ def _describe_common(event: JobEvent | TrainEvent) -> str | None:
 
 
 def _rate(pixels: int, seconds: float) -> str:
-    """Return pixels per second, in thousands below a million."""
+    """Return pixels per second, in thousands or millions where there are as many."""
     rate = pixels / max(seconds, 1e-9)
+    if rate < 1e4:
+        return f"{rate:,.0f} px/s"
     return f"{rate / 1e6:.2f} Mpx/s" if rate >= 1e6 else f"{rate / 1e3:.0f} kpx/s"
+
+
+def _pixels(number: int) -> str:
+    """Return a number of pixels, in millions where there are some."""
+    return f"{number / 1e6:.2f} megapixels" if number >= 1e5 else _count(number, "pixel")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

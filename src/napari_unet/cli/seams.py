@@ -52,7 +52,7 @@ def seams(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
-    """Compute a part of an image in small tiles and in one pass, and say how far they differ.
+    """Compare small tiles with one pass over a part of an image.
 
     They must not differ: then no seam is seen in a result, however large. The part is the middle of
     the region, one slice, at most 768 pixels wide and high. Nothing is written.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from napari_unet.cli.early import check_before_loading, check_zarr_name
 from napari_unet.cli.exit_codes import CANCELLED, DONE, FAILED, exit_code
 from napari_unet.cli.job_input import checked_kind, config_values
 from napari_unet.cli.progress import Reporter, make_reporter
@@ -224,6 +225,7 @@ def make_jobs(values: dict[str, Any], inputs: list[str]) -> list[SegmentJob]:
     if "output" not in values:
         raise ConfigError("--output is missing; name the OME-Zarr to write, e.g. out.zarr")
     if len(paths) == 1:
+        check_zarr_name(values["output"])
         return [SegmentJob.parse(values | {"input": paths[0]}, source="segment")]
     jobs: dict[str, SegmentJob] = {}
     for path in paths:
@@ -248,13 +250,14 @@ def _save(path: Path, values: dict[str, Any], inputs: list[str]) -> None:
 
 
 def _dry_run(jobs: list[SegmentJob], progress: str) -> int:
-    from napari_unet.app.device_memory import first_tile_edge
-    from napari_unet.app.plan import plan_segment
-    from napari_unet.app.segmenting.preparation import open_backend
-
     codes = []
     for job in jobs:
         try:
+            check_before_loading(job)
+            from napari_unet.app.device_memory import first_tile_edge
+            from napari_unet.app.plan import plan_segment
+            from napari_unet.app.segmenting.preparation import open_backend
+
             backend = open_backend(job)
             edge, remembered = first_tile_edge(job, backend)
             plan = plan_segment(job, edge)
@@ -293,6 +296,8 @@ def _print_costs(job: SegmentJob, plan: SegmentPlan) -> None:
 
 def _describe_costs(plan: SegmentPlan) -> None:
     """Print what a job will cost in words."""
+    from rich.filesize import decimal
+
     from napari_unet.app.foresee import foreseen_objects
     from napari_unet.app.plan import estimate
 
@@ -304,12 +309,12 @@ def _describe_costs(plan: SegmentPlan) -> None:
         print(f"  shard   {job.shard}: {_shard_blocks(job.shard, cost.blocks)} of these blocks")
     print(f"  reading {cost.redundancy:.2f} pixels per pixel written")
     print(f"  memory  about {cost.memory_bytes / 1e9:.1f} GB")
-    print(f"  disk    at most {cost.disk_bytes / 1e9:.3f} GB")
+    print(f"  disk    at most {decimal(cost.disk_bytes)}")
     if objects is not None:
         print(
             f"  objects then by {plan.model.header.object_defaults().method} in "
             f"{objects.blocks} blocks: about {objects.memory_bytes / 1e9:.1f} GB of memory, at "
-            f"most {objects.disk_bytes / 1e9:.3f} GB of disk, and as much for scratch meanwhile"
+            f"most {decimal(objects.disk_bytes)} of disk, and as much for scratch meanwhile"
         )
 
 
@@ -346,6 +351,7 @@ def _run_all(jobs: list[SegmentJob], reporter: Reporter, progress: str) -> int:
 
 def _is_cut_off(job: SegmentJob, reporter: Reporter, control: JobControl) -> bool:
     """Run a job; return whether it was stopped before its end."""
+    check_before_loading(job)
     from napari_unet.app.segment import run_job
     from napari_unet.core.events import Cancelled
     from napari_unet.core.objects_events import ObjectsCancelled

@@ -28,7 +28,7 @@ def verify(
     ] = False,
     progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
 ) -> None:
-    """Read a segmentation back and compare every block with what was written.
+    """Check that every block of a segmentation is still as written.
 
     Needs neither the image nor the model, unless --repair is given: then the job that made it goes
     on.
