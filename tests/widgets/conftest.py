@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import zarr
 from napari.layers import Labels
 from napari.utils._proxies import PublicOnlyProxy
+from npe2 import PluginManifest
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
@@ -54,6 +56,24 @@ header = ModelHeader(
 save_model(sys.argv[1], UNet(**architecture.arguments()), header)
 """
 """In a process of its own: this one must not import torch, as napari does not."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_plugins() -> Iterator[None]:
+    """The manifests of what is installed are read once, and not again for each viewer."""
+    found, discover = list(PluginManifest.discover()), PluginManifest.discover
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            PluginManifest, "discover", lambda paths=(): discover(paths) if paths else iter(found)
+        )
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def old_objects() -> None:
+    """What there was before need not be looked through when napari collects garbage, as it does."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
