@@ -69,6 +69,7 @@ class SegmentForm(QWidget):
         self._models: list[ModelEntry] = []
         self._folder: Path | None = None
         self._model_before = 0
+        self._placed_for: Image | None = None
         self._preferences = Preferences()
         self.more = Fold("More", "Device, rescaling, averaging, tile size, and checks")
         """Folded away; the panel adds to it."""
@@ -327,13 +328,16 @@ class SegmentForm(QWidget):
         self.model_combo.setItemData(index, words, TOOLTIP_ROLE)
 
     def _on_layer_changed(self, _: int = 0) -> None:
-        """Offer the place next to the image only where there is one."""
-        has_place = self.layer is not None and local_path(self.layer) is not None
+        """Offer the place next to the image only where there is one; a choice for it stays."""
+        layer, before = self.layer, self._placed_for
+        self._placed_for = layer
+        has_place = layer is not None and local_path(layer) is not None
         places = list(OutputPlace)
         index = places.index(OutputPlace.NEXT_TO_IMAGE)
         model: Any = self.output_combo.model()
         model.item(index).setEnabled(has_place)
-        if self.place is not OutputPlace.FOLDER:
+        is_gone = self.place is OutputPlace.NEXT_TO_IMAGE and not has_place
+        if self.place is not OutputPlace.FOLDER and (layer is not before or is_gone):
             default = OutputPlace.NEXT_TO_IMAGE if has_place else OutputPlace.TEMPORARY
             self.output_combo.setCurrentIndex(places.index(default))
         self.changed.emit()
@@ -357,6 +361,7 @@ class SegmentForm(QWidget):
                 self.choose_folder(Path(folder))
             elif self._folder is None:
                 self.output_combo.setCurrentIndex(list(OutputPlace).index(OutputPlace.TEMPORARY))
+                self._placed_for = None
                 self._on_layer_changed()
         self.changed.emit()
 
