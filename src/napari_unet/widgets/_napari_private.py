@@ -10,6 +10,7 @@ import contextlib
 import logging
 import math
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from napari.utils.colormaps import DirectLabelColormap
 
 logger = logging.getLogger(__name__)
+
+PAINTING_TOOLS = ("polygon", "brush_stroke")
+"""What napari draws for painting on a Labels layer, from the layer's first moment on."""
 
 MANY_REGIONS = 8
 """More parts of a pyramid than this are faster read as one."""
@@ -65,6 +69,43 @@ def with_known_colors(colormap: DirectLabelColormap) -> DirectLabelColormap:
     return colormap
 
 
+def prepare_labels() -> None:
+    """Do beforehand what napari does for the first Labels layer of a session; in any thread.
+
+    It imports a part of scikit-image, and vispy computes how dashed lines look, for the outline of
+    a polygon: together a tenth of a second, in which the window would not answer.
+    """
+    # Not the package alone: that imports its parts when they are used.
+    import_module("skimage.color.colorconv")
+    try:
+        # It remembers all that it has computed.
+        import_module("vispy.visuals.line.dash_atlas").DashAtlas()
+    except (ImportError, AttributeError, TypeError) as error:
+        logger.info("how lines are dashed is not computed beforehand: %r", error)
+
+
+def spare_tools(layer: Labels) -> None:
+    """Have napari draw nothing for painting on a layer before that becomes editable.
+
+    To be called before a viewer gets the layer, which then appears in two thirds of the time.
+    """
+    _show_tools(layer, False)
+    layer.events.editable.connect(_on_editable)
+
+
+def _on_editable(event: Any) -> None:
+    if event.source.editable:
+        _show_tools(event.source, True)
+
+
+def _show_tools(layer: Labels, visible: bool) -> None:
+    # Without them napari draws what it always draws.
+    tools = getattr(layer, "_overlays", {})
+    for name in PAINTING_TOOLS:
+        if name in tools:
+            tools[name].visible = visible
+
+
 def blank_like(data: Any) -> Any:
     """Return zeros of the shape of an array, which need the memory of one plane only."""
     plane = np.zeros(data.shape[-2:], data.dtype)
@@ -73,7 +114,7 @@ def blank_like(data: Any) -> Any:
 
 
 def put_data(layer: Labels, data: Any, *, is_drawn: bool) -> None:
-    """Have a layer read from other data of the same shape from now on.
+    """Have a layer read from other data of the same shape, and be editable or not as it was.
 
     Parameters
     ----------
@@ -85,9 +126,16 @@ def put_data(layer: Labels, data: Any, *, is_drawn: bool) -> None:
         Whether what is drawn is what they hold, so that nothing has to be read now.
     """
     block = getattr(layer, "_block_refresh", None) if is_drawn else None
-    # Who hears of other data reads some of them, to learn the type that is known already.
-    with layer.events.data.blocker(), contextlib.nullcontext() if block is None else block():
+    is_editable = layer.editable
+    # Who hears of other data reads some of them, to learn the type that is known already. And
+    # napari takes all data for data to paint on.
+    with (
+        layer.events.data.blocker(),
+        layer.events.editable.blocker(),
+        contextlib.nullcontext() if block is None else block(),
+    ):
         layer.data = data
+        layer.editable = is_editable
 
 
 class PartialRefresh:

@@ -18,6 +18,7 @@ from napari_unet.widgets._layers import (
     spatial_shape,
     translation_of,
 )
+from napari_unet.widgets._napari_private import spare_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,7 +169,10 @@ class PreviewLayer:
             self.layer.translate = translate
             self.layer.refresh()
         else:
-            self.layer.data = labels.copy()
+            # napari takes all data for data to paint on.
+            with self.layer.events.editable.blocker():
+                self.layer.data = labels.copy()
+                self.layer.editable = False
             self.layer.translate = translate
 
     def _add(self, labels: Any, translate: Any) -> None:
@@ -182,6 +186,7 @@ class PreviewLayer:
             **class_options(self._classes),
         )
         self.layer.editable = False
+        spare_tools(self.layer)
         layers = self._viewer.layers
         active = layers.selection.active
         under = self.annotation if self.annotation in layers else None

@@ -9,15 +9,21 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from napari.layers import Labels
 from qtpy.QtCore import QCoreApplication, QObject
 
 from napari_unet.core.events import JobStarted
 from napari_unet.widgets._layers import class_options, labels_metadata, labels_options
-from napari_unet.widgets._napari_private import PartialRefresh, blank_like, put_data
+from napari_unet.widgets._napari_private import (
+    PartialRefresh,
+    blank_like,
+    put_data,
+    spare_tools,
+)
 from napari_unet.widgets._pace import window_pace
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Image
 
     from napari_unet.core.boxes import Box
     from napari_unet.core.events import AlreadyDone
@@ -142,7 +148,7 @@ class ResultLayer(QObject):
             If the output is damaged.
         """
         data, levels, ndim = open_labels(event.labels)
-        self._layer = self._viewer.add_labels(
+        self._layer = Labels(
             # napari reads a plane several times before it draws a new layer.
             data if levels is not None else blank_like(data),
             name=f"{image.name}: {event.name}",
@@ -151,10 +157,12 @@ class ResultLayer(QObject):
             **labels_options(image, ndim),
             **class_options(event.classes),
         )
-        if levels is None:
-            put_data(self._layer, data, is_drawn=_is_fresh(event) and data.nchunks_initialized == 0)
         # The engine is the array's one writer; painting gets a layer of its own.
         self._layer.editable = False
+        spare_tools(self._layer)
+        self._viewer.add_layer(self._layer)
+        if levels is None:
+            put_data(self._layer, data, is_drawn=_is_fresh(event) and data.nchunks_initialized == 0)
         self._refresher = LayerRefresher(
             # Who looks elsewhere after the job's end asks for other pieces: with levels it lives
             # as long as the layer.

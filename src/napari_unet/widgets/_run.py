@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ from napari_unet.core import events, objects_events
 from napari_unet.errors import UNetError
 from napari_unet.widgets._background import BackgroundJob
 from napari_unet.widgets._follow_view import ViewFollower
+from napari_unet.widgets._idle import prepare_session
 from napari_unet.widgets._layers import (
     METADATA_KEY,
     LayerInput,
@@ -167,8 +166,8 @@ class SegmentRun(QObject):
 
     def _submit(self, job: SegmentJob) -> None:
         self._job = job
-        # napari's first Labels layer needs it; imported while the engine opens the image.
-        threading.Thread(target=import_module, args=("skimage.color",), daemon=True).start()
+        # Where the first click came before the engine was warm.
+        prepare_session()
         self._runner.reported.connect(self._on_reported)
         self._runner.ended.connect(self._on_ended)
         waiting = "Starting" if self._runner.is_warm else "Waiting for the engine to start"

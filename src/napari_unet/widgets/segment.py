@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_error, show_warning
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
+    QApplication,
     QHBoxLayout,
     QLabel,
     QPushButton,
@@ -20,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import UNetError
 from napari_unet.widgets._estimate import EstimateBox, factor_words
 from napari_unet.widgets._form import SegmentForm
+from napari_unet.widgets._idle import prepare_session, tidy
 from napari_unet.widgets._layers import local_path
 from napari_unet.widgets._message_box import MessageBox
 from napari_unet.widgets._output import TEMPORARY_WORDS, OutputPlace, output_path, stem_of
@@ -42,6 +44,9 @@ if TYPE_CHECKING:
     from napari_unet.core.job import SegmentJob
     from napari_unet.widgets._events import EngineEvent
     from napari_unet.widgets._process import EngineEnd
+
+REST_MS = 500
+"""After this time what a ready engine has brought about in the window is over."""
 
 PAUSE_WORDS, GO_ON_WORDS = "Pause", "Go on"
 
@@ -363,6 +368,14 @@ class SegmentPanel(QWidget):
         if self._run is None:
             self.progress_label.setText(self._engine_words())
             self.estimate.ask_if_old()
+            # An engine without a job says that it is ready, and no more.
+            soon(self, self._use_rest, REST_MS)
+
+    def _use_rest(self) -> None:
+        """Do what is better done now than in the course of a run."""
+        prepare_session()
+        if self._run is None and not QApplication.mouseButtons():
+            tidy()
 
     def _on_engine_ended(self, end: EngineEnd) -> None:
         if not end.had_job:
