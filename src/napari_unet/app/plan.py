@@ -17,6 +17,7 @@ from napari_unet.errors import AxesError, ConfigError, TilingError
 from napari_unet.io.image import Selection, open_image
 from napari_unet.io.pyramid import plan_levels
 from napari_unet.io.repeated_channel import RepeatedChannel
+from napari_unet.io.stored_image import StoredImage
 
 if TYPE_CHECKING:
     from napari_unet.core.arrays import ImageSource
@@ -160,7 +161,7 @@ def plan_segment(
     if source is None:
         source = open_image(job.input, selection_of(job, model.header))
     try:
-        stored = source.num_channels
+        stored, labels = source.num_channels, _label_notes(source)
         source, notes = _fitted(source, model)
         grid, more = _grid(job, model, source, default_tile_edge)
         region = _region(job, source)
@@ -170,7 +171,20 @@ def plan_segment(
             source.close()
         raise
     name = job.name or model.name
-    return SegmentPlan(job, source, model, name, grid, region, normalization, notes + more)
+    return SegmentPlan(job, source, model, name, grid, region, normalization, labels + notes + more)
+
+
+def _label_notes(source: ImageSource) -> tuple[str, ...]:
+    """Return a sentence if what was given for the image looks like labels."""
+    folders = Path(source.path or "").parts if isinstance(source, StoredImage) else ()
+    zarr = next((i for i, folder in enumerate(folders) if folder.endswith(".zarr")), len(folders))
+    if "labels" in folders[zarr:]:
+        why = f"lies among the labels of {folders[zarr]}"
+    elif source.dtype.kind == "b" or (source.dtype.kind in "iu" and source.dtype.itemsize > 2):
+        why = f"holds values of type {source.dtype}, as masks and label images do"
+    else:
+        return ()
+    return (f"{source.name} {why}; if it is no image, give the one that was labeled",)
 
 
 def _fitted(source: ImageSource, model: ModelEntry) -> tuple[ImageSource, tuple[str, ...]]:

@@ -34,9 +34,13 @@ def list_models() -> None:
     from napari_unet.app.models import take_inventory
 
     inventory = take_inventory()
-    for entry in inventory.models:
-        classes = ", ".join(f"{k}={c.name}" for k, c in entry.header.labels().items())
-        print(f"{entry.name:20} {entry.origin:8} {classes:32} {entry.header.description}")
+    classes = [
+        ", ".join(f"{k}={c.name}" for k, c in entry.header.labels().items())
+        for entry in inventory.models
+    ]
+    wide = max(map(len, classes), default=0)
+    for entry, names in zip(inventory.models, classes, strict=True):
+        print(f"{entry.name:20} {entry.origin:8} {names:{wide}}  {entry.header.description}")
     for item in inventory.damaged:
         print(f"{item.name:20} {item.origin:8} damaged: {item.reason}")
     _warn(inventory)
