@@ -18,7 +18,7 @@ from napari_unet.widgets._layers import (
     spatial_shape,
     translation_of,
 )
-from napari_unet.widgets._napari_private import spare_tools
+from napari_unet.widgets._napari_private import PartialRefresh, spare_tools
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +70,7 @@ class PreviewLayer:
         self._holds_before = False
         self._was_visible = True
         self.layer: Labels | None = None
+        self._partial: PartialRefresh | None = None
 
     @property
     def is_there(self) -> bool:
@@ -128,7 +129,7 @@ class PreviewLayer:
         """Take the layer away, for good."""
         if self.is_there:
             self._viewer.layers.remove(self.layer)
-        self.layer = None
+        self.layer = self._partial = None
         self._unlearned.clear()
 
     def _load(self, path: str) -> Any:
@@ -162,9 +163,15 @@ class PreviewLayer:
         return table[labels]
 
     def _put(self, labels: Any, translate: Any) -> None:
-        if self.layer is None:
+        if self.layer is None or self._partial is None:
             return
-        if self.layer.data.shape == labels.shape:
+        is_same_shape = self.layer.data.shape == labels.shape
+        if is_same_shape and np.array_equal(self.layer.translate, translate):
+            # The usual case, a stroke in a view that rests: a third of a whole refresh.
+            self.layer.data[...] = labels
+            self._partial.refresh([tuple(slice(0, n) for n in labels.shape)])
+            self._partial.refresh_thumbnail()
+        elif is_same_shape:
             self.layer.data[...] = labels
             self.layer.translate = translate
             self.layer.refresh()
@@ -186,6 +193,7 @@ class PreviewLayer:
             **class_options(self._classes),
         )
         self.layer.editable = False
+        self._partial = PartialRefresh(self.layer)
         spare_tools(self.layer)
         layers = self._viewer.layers
         active = layers.selection.active
