@@ -116,8 +116,8 @@ def test_a_click_searches_and_a_click_on_a_place_goes_there(
         click_row(qtbot, box, row)
         seen = visible_part(viewer, image)
         assert seen.contains(target)
-        center = image.world_to_data([viewer.dims.point[0], *viewer.scene.camera.center[-2:]])
-        np.testing.assert_allclose(center, (np.add(target.start, target.stop) - 1) / 2)
+        middle = image.data_to_world((np.add(target.start, target.stop) - 1) / 2)
+        check_view(viewer, middle[1:], [(96, 96 + 8 * 150), (-54, -54 + 8 * 200)])
     frame = box.view.frame
     assert isinstance(frame, Labels)
     assert frame is first_frame
@@ -130,6 +130,44 @@ def test_a_click_searches_and_a_click_on_a_place_goes_there(
     assert viewer.layers.selection.active is annotation
     box.close_search()
     assert frame not in viewer.layers
+
+
+def check_view(viewer: Any, middle: Any, edges: list[tuple[float, float]]) -> None:
+    """Check that a place (y, x) is in the middle of the canvas, or the canvas ends with the image.
+
+    Nothing beside the image is seen, unless the canvas is larger.
+    """
+    camera = viewer.scene.camera
+    for place, center, canvas, (low, high) in zip(
+        middle, camera.center[-2:], viewer.canvas.size, edges, strict=True
+    ):
+        half = canvas / camera.zoom / 2
+        if 2 * half >= high - low:
+            assert center == pytest.approx((low + high) / 2)
+        elif center == pytest.approx(max(place, low + half)):
+            assert center <= high - half + 1e-6
+        else:
+            assert center == pytest.approx(high - half)
+            assert place > center
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_a_place_in_a_corner_is_seen_with_nothing_beside_the_image(
+    make_napari_viewer: Any, corner: tuple[int, int]
+) -> None:
+    viewer = make_napari_viewer()
+    pyramid = [np.zeros((2, 4000, 6000), np.uint8)[:, ::k, ::k] for k in (1, 2, 4)]
+    image = viewer.add_image(pyramid, scale=(40, 8, 4), translate=(0, 100, -50))
+    start = np.multiply(corner, (3900, 5900))
+    target = Box((1, *start.tolist()), (2, *(start + 100).tolist()))
+    PlaceView(viewer).go_to(image, target)
+    seen = visible_part(viewer, image)
+    assert seen.contains(target)
+    # All of the canvas, to a voxel that is cut.
+    pixels = np.multiply(seen.shape[1:], (8, 4)) * viewer.scene.camera.zoom
+    np.testing.assert_allclose(pixels, viewer.canvas.size, atol=2 * 8 * viewer.scene.camera.zoom)
+    middle = image.data_to_world((1, *(start + 49.5)))
+    check_view(viewer, middle[1:], [(96, 96 + 8 * 4000), (-52, -52 + 4 * 6000)])
 
 
 def test_what_is_given_goes_into_the_command(
@@ -239,6 +277,8 @@ def test_places_of_planes_need_no_slice(
     target = Box((0, 60, 80), (1, 90, 110))
     fake.made[0].finish(place(1, target), ranking="random")
     assert box.list.item(0).text() == "1. y 60, x 80: unsure (80 %)"
+    # So near that the image fills the canvas.
+    viewer.scene.camera.zoom = 3.0
     click_row(qtbot, box, 0)
     frame = box.view.frame
     np.testing.assert_allclose(frame.data_to_world((0, 0)), image.data_to_world((60, 80)))
@@ -266,7 +306,7 @@ def test_the_zoom_changes_only_where_it_must(make_napari_viewer: Any, stack: Any
     view.go_to(image, SECOND)
     # A slider has whole steps.
     assert viewer.dims.point[2] == pytest.approx((150 + 190 - 1) / 2, abs=0.5)
-    np.testing.assert_allclose(camera.center[-2:], (0, (100 + 140 - 1) / 2))
+    check_view(viewer, (0, (100 + 140 - 1) / 2), [(-0.5, 2.5), (-0.5, 149.5)])
 
 
 def test_the_real_command_finds_places_without_strokes(

@@ -54,7 +54,9 @@ class PlaceView:
         return self._frame if there else None
 
     def go_to(self, image: Image, box: Box) -> None:
-        """Show a place in the middle of the canvas; a display in 3D becomes one in 2D.
+        """Show a place, in the middle of the canvas but near an edge; a display in 3D becomes 2D.
+
+        The canvas shows nothing beside the image, unless that is smaller than it.
 
         Parameters
         ----------
@@ -71,14 +73,16 @@ class PlaceView:
         displayed = [int(d) - offset for d in viewer.dims.displayed][-2:]
         for axis in set(range(image.ndim)) - set(displayed):
             viewer.dims.set_point(axis + offset, float(middle[axis]))
+        self._set_zoom([float(high[a] - low[a]) if a >= 0 else 0.0 for a in displayed])
         camera = viewer.scene.camera
+        whole = _world_corners(image, *_own_axes(*_ends(image), image.ndim))
         # Axes that the layer does not have stay where they are.
         center = list(camera.center)
         for place, axis in zip((-2, -1), displayed, strict=True):
             if axis >= 0:
-                center[place] = float(middle[axis])
+                seen = viewer.canvas.size[place] / camera.zoom
+                center[place] = _within(middle[axis], seen, whole[:, axis])
         camera.center = tuple(center)
-        self._set_zoom([float(high[a] - low[a]) if a >= 0 else 0.0 for a in displayed])
 
     def show_frame(self, image: Image, box: Box) -> None:
         """Frame a place; the frame of another one vanishes, and the brush stays in hand."""
@@ -135,6 +139,20 @@ def _own_axes(start: Sequence[int], stop: Sequence[int], ndim: int) -> Any:
         np.array([*(0,) * missing, *start[-ndim:]], float),
         np.array([*(1,) * missing, *stop[-ndim:]], float),
     )
+
+
+def _ends(image: Image) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the first voxel of a layer and the one past its last, along its axes."""
+    full = image.data[0] if image.multiscale else image.data
+    return (0,) * image.ndim, tuple(full.shape[: image.ndim])
+
+
+def _within(middle: float, seen: float, ends: Any) -> float:
+    """Return the middle of what is seen, nearest to where it should be, that stays on an image."""
+    low, high = float(ends.min()), float(ends.max())
+    if seen >= high - low:
+        return (low + high) / 2
+    return float(min(max(middle, low + seen / 2), high - seen / 2))
 
 
 def _world_corners(image: Image, start: Any, stop: Any) -> Any:
