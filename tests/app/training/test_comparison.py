@@ -153,6 +153,18 @@ def test_where_all_is_annotated_places_are_shown_all_the_same(
     assert len(one(run(fields, parent=parent), ComparisonReady).boxes) == 3
 
 
+def test_in_a_small_image_smaller_pictures_lie_beside_the_strokes(
+    fields: dict[str, Any], parent: str, rng: np.random.Generator
+) -> None:
+    labels = np.zeros((250, 250), np.uint8)
+    labels[10:120, 10:120], labels[130:240, 130:240] = 1, 2
+    np.save(fields["images"][0], rng.integers(0, 255, labels.shape, dtype=np.uint8))
+    np.save(fields["labels"][0], labels)
+    boxes = one(run(fields, parent=parent, axes="yx"), ComparisonReady).boxes
+    assert len(boxes) == 3
+    assert not any(labels[box.slices[1:]].any() for box in boxes)
+
+
 def test_color_images_are_shown_in_color(
     fields: dict[str, Any], tmp_path: Path, rng: np.random.Generator
 ) -> None:
@@ -178,8 +190,13 @@ def test_a_training_is_not_lost_because_of_its_pictures(
     assert "chunk 7" in [e.message for e in events if isinstance(e, Warned)][-1]
 
 
+@pytest.mark.parametrize(("seconds", "pictures"), [(0.2, 3), (0.6, 3), (1.6, 1)])
 def test_a_budget_bounds_the_pictures(
-    fields: dict[str, Any], parent: str, monkeypatch: pytest.MonkeyPatch
+    fields: dict[str, Any],
+    parent: str,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    pictures: int,
 ) -> None:
     assert [comparison_seconds(b) for b in (6, 60, 6000)] == pytest.approx([1.0, 1.8, 2.0])
     computed: list[Any] = []
@@ -188,7 +205,7 @@ def test_a_budget_bounds_the_pictures(
 
     def slow(*arguments: Any) -> Any:
         nonlocal now
-        now += 0.6
+        now += seconds
         computed.append(arguments)
         return inner(*arguments)
 
@@ -197,6 +214,6 @@ def test_a_budget_bounds_the_pictures(
         {**fields, "steps": None, "minutes": 0.01, "parent": parent}, source="test"
     )
     events = list(run_training(job, clock=lambda: now))
-    # Each place takes 1.2 s, for both models; after the first one, the second is spent.
-    assert len(computed) == 2
-    assert len(one(events, ComparisonReady).boxes) == 1
+    # Each place is computed for both models. One second is planned; three are waited for longer.
+    assert len(computed) == 2 * pictures
+    assert len(one(events, ComparisonReady).boxes) == pictures

@@ -39,11 +39,15 @@ if TYPE_CHECKING:
 PICTURES = 3
 """How many are shown."""
 
-PICTURE_EDGE = 128
-"""About the edges of a picture, in voxels of the image: some objects, and 0.1 s on two cores."""
+PICTURE_EDGES = (128, 96, 64)
+"""About the edges of a picture, in voxels of the image: some objects, and 0.1 s on two cores. The
+first with which there are pictures enough away from the strokes."""
 
 SAMPLED = 8
 """Places that are computed, of which the pictures are chosen."""
+
+PATIENCE = 3.0
+"""How much longer than planned the first three may take, such as on a busy machine."""
 
 GRAY_PERCENTILES = (1.0, 99.0)
 """Gray values that are shown black and white."""
@@ -135,7 +139,9 @@ def _pictures(run: TrainingRun) -> list[Picture]:
     old = _old_network(run)
     found: list[Picture] = []
     for box in _places(run, PICTURES if old is None else SAMPLED):
-        if found and run.clock() - began > limit:
+        # Three are promised, and waited for a while; more only make a better choice.
+        patience = PATIENCE if len(found) < PICTURES else 1.0
+        if found and run.clock() - began > patience * limit:
             break
         before = None if old is None else _classes(run, old, box)
         found.append(Picture(box, before, _classes(run, run.network.net, box)))
@@ -149,17 +155,22 @@ def _places(run: TrainingRun, count: int) -> list[Box]:
     volume = run.ground.opened.data.volumes[0]
     annotation, resampling = volume.annotation, volume.resampling
     shape = run.ground.images[0].shape if resampling is None else resampling.image_shape
-    grid = PlaceGrid(Box.of_shape(shape), PICTURE_EDGE)
     chance = np.random.default_rng([run.job.seed, _STREAM])
 
     def is_free(box: Box) -> bool:
         seen = box if resampling is None else resampling.inside(box)
         return not annotation.read(seen).any()
 
+    found: list[Box] = []
+    for edge in PICTURE_EDGES:
+        # In a small image there is room beside the strokes for small pictures only.
+        grid = PlaceGrid(Box.of_shape(shape), edge)
+        found = max(found, spread_places(grid, count, is_free, chance), key=len)
+        if len(found) >= PICTURES:
+            return found
     # Where everything is annotated there is no elsewhere.
-    return spread_places(grid, count, is_free, chance) or spread_places(
-        grid, count, lambda _: True, chance
-    )
+    grid = PlaceGrid(Box.of_shape(shape), PICTURE_EDGES[0])
+    return found or spread_places(grid, count, lambda _: True, chance)
 
 
 def _old_network(run: TrainingRun) -> nn.Module | None:
