@@ -231,6 +231,26 @@ def test_what_was_never_written_and_what_is_damaged_is_left_out(
     assert "was left out" in warning
 
 
+@pytest.mark.parametrize("ranking", ["random", "entropy"])
+def test_strokes_that_cannot_be_read_are_counted_and_their_places_left_out(
+    stack_path: str, model: str, tmp_path: Path, ranking: str
+) -> None:
+    classes = [ClassInfo(name="a", color="#ff0000")]
+    store = create_annotation_store(tmp_path / "strokes.zarr", SHAPE, classes)
+    for z in (0, 1):
+        store.write(Box((z, 0, 0), (z + 1, 2, 2)), np.ones((1, 2, 2), np.uint8))
+    chunk = store.path / "c" / "1" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    job = job_of(stack_path, model, annotation=str(store.path), count=99, rank_by=ranking)
+    events = list(run_suggest(job))
+    # One place of the first slice is painted in, and maybe any of the second.
+    slices = [place.box.start[0] for place in ranked(events).places]
+    assert (slices.count(0), slices.count(1), slices.count(2)) == (11, 0, 12)
+    (warning,) = (event.message for event in events if isinstance(event, Warned))
+    assert warning.startswith("1 block of the strokes cannot be read; places there were left out")
+    assert "delete the damaged chunk" in warning
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

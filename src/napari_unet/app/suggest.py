@@ -151,6 +151,8 @@ class _Search:
                 yield PlaceFound(best)
             done += 1
             yield SuggestProgress(done, self._total)
+        if self._painted.damaged:
+            yield Warned(self._damage())
         if not found:
             yield Warned(self._why_nothing())
         ranked = rank_places(found, self._rules(), self._chance)
@@ -191,6 +193,11 @@ class _Search:
         anisotropy = size.z / size.y if size.unit else 1.0
         job = self._job
         return RankingRules(job.ranking, job.count, APART * job.edge, anisotropy)
+
+    def _damage(self) -> str:
+        reasons = list(self._painted.damaged.values())
+        counted = "1 block" if len(reasons) == 1 else f"{len(reasons)} blocks"
+        return f"{counted} of the strokes cannot be read; places there were left out: {reasons[0]}"
 
     def _why_nothing(self) -> str:
         return (

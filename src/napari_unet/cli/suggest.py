@@ -41,20 +41,25 @@ def suggest(
         str | None,
         typer.Option(help="Part to search in, in voxels.", metavar="z0:z1,y0:y1,x0:x1"),
     ] = None,
-    count: Annotated[int | None, typer.Option(help="Places to suggest.")] = None,
-    edge: Annotated[int | None, typer.Option(help="About how wide a place is, in voxels.")] = None,
+    count: Annotated[int | None, typer.Option(help="Places to suggest. [default: 10]")] = None,
+    edge: Annotated[
+        int | None, typer.Option(help="About how wide a place is, in voxels. [default: 96]")
+    ] = None,
     rank_by: Annotated[
         str | None,
         typer.Option(
             help="What comes first: random, entropy, margin, disagreement (with --compare-with) or "
-            "mixed."
+            "mixed. [default: random]"
         ),
     ] = None,
     windows: Annotated[
-        int | None, typer.Option(help="Most parts of a tile's size that are looked at.")
+        int | None,
+        typer.Option(help="Most parts of a tile's size that are looked at. [default: 60]"),
     ] = None,
-    seconds: Annotated[float | None, typer.Option(help="Longest time of the search.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of all chance.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Longest time of the search. [default: 20]")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of all chance. [default: 0]")] = None,
     axes: Annotated[str | None, typer.Option(help="Axes of the image, e.g. zyx.")] = None,
     channel: Annotated[str | None, typer.Option(help="Channels to use, e.g. 0 or 0,2.")] = None,
     level: Annotated[

@@ -226,6 +226,8 @@ class PaintedParts:
 
     store: AnnotationStore | None = None
     blocks: tuple[Box, ...] = ()
+    damaged: dict[Box, str] = field(default_factory=dict)
+    """Stored blocks that could not be read, and why."""
     _known: dict[Box, bool] = field(default_factory=dict)
 
     @classmethod
@@ -250,12 +252,25 @@ class PaintedParts:
         return cls(store, store.block_boxes())
 
     def holds(self, box: Box) -> bool:
-        """Return whether anything is painted in a box; raises `InputError` if data is damaged."""
+        """Return whether anything is painted in a box.
+
+        A block that cannot be read counts as painted all over, because only blocks with labels are
+        stored; it is then among `damaged`.
+        """
         if self.store is None:
             return False
         known = self._known.get(box)
         if known is None:
-            parts = (block.intersection(box) for block in self.blocks)
-            known = any(self.store.read(part).any() for part in parts if not part.is_empty)
+            touched = (block for block in self.blocks if not block.intersection(box).is_empty)
+            known = any(self._is_painted(self.store, block, box) for block in touched)
             self._known[box] = known
         return known
+
+    def _is_painted(self, store: AnnotationStore, block: Box, box: Box) -> bool:
+        if block in self.damaged:
+            return True
+        try:
+            return bool(store.read(block.intersection(box)).any())
+        except InputError as error:
+            self.damaged[block] = str(error)
+            return True
