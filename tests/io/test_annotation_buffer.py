@@ -364,6 +364,14 @@ def test_a_damaged_block_is_told_and_left_alone(buffer: AnnotationBuffer) -> Non
     (words,) = again.take_damage()
     assert "cannot be decoded" in words
     assert again.flush() == ()
+    # But it can be erased as a whole, here at the edge of the image.
+    erased = Box((0, 8, 8), (1, 16, 10))
+    with pytest.raises(InputError, match="nothing can be painted there"):
+        again.write(Box((0, 8, 8), (1, 16, 9)), np.zeros((1, 8, 1), np.uint8))
+    again.write(erased, np.zeros(erased.shape, np.uint8))
+    assert again.flush() == (erased,)
+    assert not chunk.exists()
+    assert np.count_nonzero(on_disk(buffer.path)) == np.prod(SHAPE) - erased.size
 
 
 def test_a_copy_has_what_is_painted_so_far(

@@ -136,7 +136,7 @@ class AnnotationBuffer:
         return dense
 
     def write(self, box: Box, labels: npt.NDArray[np.uint8]) -> None:
-        """Replace the labels of a box of the image; 0 erases.
+        """Replace the labels of a box of the image; 0 erases, also whole blocks that are damaged.
 
         Parameters
         ----------
@@ -359,7 +359,8 @@ class AnnotationBuffer:
         labels: npt.NDArray[np.uint8],
     ) -> None:
         if old is None:
-            if not labels.any():
+            # A stored block that cannot be read is known by nobody, and may be erased as a whole.
+            if not labels.any() and position not in self._stored:
                 return
             new = np.zeros(self._grid.box_at(position).shape, dtype=np.uint8)
         elif np.array_equal(old[where], labels):
