@@ -250,6 +250,17 @@ def test_a_dropped_run_is_offered_without_its_image(user: Any, make_dock: Any, b
     np.testing.assert_array_equal(np.asarray(labels.data), labels_of(output))
 
 
+@pytest.mark.parametrize("page", [0, 1, 2])
+def test_a_run_is_taken_wherever_it_is_dropped(
+    user: Any, make_dock: Any, begun: Path, page: int
+) -> None:
+    dock = open_dock(make_dock, None)
+    dock.pages.setCurrentIndex(page)
+    assert drop(dock, begun.parent / f"{NAME}.unet.json")
+    assert dock.pages.currentIndex() == 0
+    user.wait_until(lambda: "3 of 120 blocks done, stopped" in words_of(dock))
+
+
 def test_the_folder_of_a_finished_run_opens_its_layers(
     user: Any, make_dock: Any, image: Path, begun: Path
 ) -> None:

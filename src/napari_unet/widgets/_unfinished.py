@@ -46,6 +46,8 @@ class UnfinishedBox(QWidget):
     """The image layer and the `SegmentJob` that is to go on."""
     complained = Signal(str)
     """What could not be done, in a sentence."""
+    dropped = Signal()
+    """A record or a folder was dropped; what it holds comes next."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -98,6 +100,7 @@ class UnfinishedBox(QWidget):
             return False
         event.acceptProposedAction()
         if event.type() == QEvent.Type.Drop:
+            self.dropped.emit()
             self.open_path(path)
         return True
 

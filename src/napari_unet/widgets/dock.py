@@ -74,6 +74,9 @@ class SegmentDock(QWidget):
         self.pages.addTab(self._second_page, "Fine-tune")
         self.pages.addTab(self._third_page, "Models")
         self.pages.currentChanged.connect(self._on_page_changed)
+        # Wherever it is dropped: what it holds is shown on the first page.
+        self.panel.unfinished.accept_drops(self)
+        self.panel.unfinished.dropped.connect(self._show_first_page)
         self._preferences = preferred()
 
     def reset_choices(self, event: object = None) -> None:
@@ -89,6 +92,9 @@ class SegmentDock(QWidget):
             self._make_fine_tune()
         elif page is self._third_page and self.models is None:
             self._make_models()
+
+    def _show_first_page(self) -> None:
+        self.pages.setCurrentWidget(self._first_page)
 
     def _make_fine_tune(self) -> None:
         # Not before it is wanted: the panel opens sooner without it.
