@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, get_type_hints
 
 import pytest
 
 from napari_unet.cli.main import app
-from napari_unet.core.suggest_job import DEFAULT_RANKING
+from napari_unet.cli.suggest import suggest
+from napari_unet.core.suggest_job import DEFAULT_RANKING, SuggestJob
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,3 +83,21 @@ def test_nothing_is_written(words: list[str], tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert call(*words, "--progress", "none") == 0
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_help_says_the_defaults() -> None:
+    hints = get_type_hints(suggest, include_extras=True)
+    said = {
+        name: found[1]
+        for name, hint in hints.items()
+        if hasattr(hint, "__metadata__")
+        and (found := re.search(r"\[default: (.+)\]", hint.__metadata__[0].help or ""))
+    }
+    job = SuggestJob(input="a.tif", model="m")
+    asked = {"count", "edge", "rank_by", "windows", "seconds", "seed"}
+    assert said.keys() == asked
+    known = {name: getattr(job, name) for name in asked - {"rank_by"}} | {"rank_by": job.ranking}
+    assert said == {
+        name: f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in known.items()
+    }
