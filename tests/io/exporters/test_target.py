@@ -56,6 +56,20 @@ def test_nothing_is_left_of_what_failed(
     assert names(tmp_path) == []
 
 
+def test_a_disk_that_can_only_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    with (
+        pytest.raises(StorageError, match=r"out\.tif cannot be written: Read-only file system"),
+        unfinished(tmp_path / "out.tif", overwrite=False),
+    ):
+        refuse()
+
+
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     target = tmp_path / "a.tif"
     target.write_bytes(b"old")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import OutputExistsError, StorageError, UNetError
@@ -91,7 +91,9 @@ def unfinished(target: Path, *, overwrite: bool, folder: bool = False) -> Iterat
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
         else:
-            part.unlink(missing_ok=True)
+            # A disk that can only be read refuses this, too; its first refusal is the one to tell.
+            with suppress(OSError):
+                part.unlink()
 
 
 @contextmanager
