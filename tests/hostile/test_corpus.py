@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from tests.hostile.corpus import CASES
 
+from napari_unet.cli.main import app
+
 ROOT = Path(__file__).resolve().parents[2]
 MAX_CPU_SECONDS = 1.0
 """Processor time, for the machine may be busy with other things."""
@@ -57,20 +59,19 @@ def test_it_is_refused(case: Any, outcomes: dict[str, dict[str, Any]]) -> None:
         assert "Traceback" not in outcome["message"], outcome
 
 
-def test_the_command_line_says_it_in_a_sentence(tmp_path: Path) -> None:
+def test_the_command_line_says_it_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     wanted = ("zarr 3: a bomb of Zstandard", "safetensors: a header of 100 MB")
     image, model = (
         next(case for case in CASES if str(case) == name).make(tmp_path) for name in wanted
     )
+    monkeypatch.chdir(tmp_path)
     for given in ("em-membranes", str(model)):
-        words = f"-m napari_unet segment --model {given} --output out.zarr --progress none"
-        done = subprocess.run(
-            [sys.executable, *words.split(), str(image)],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode in (2, 3), done.stderr
-        assert "hostile" in done.stderr
-        assert "Traceback" not in done.stderr
+        words = ["segment", "--model", given, "--output", "out.zarr", "--progress", "none"]
+        with pytest.raises(SystemExit) as ended:
+            app([*words, str(image)])
+        said = capfd.readouterr().err
+        assert ended.value.code in (2, 3), said
+        assert "hostile" in said
+        assert "Traceback" not in said

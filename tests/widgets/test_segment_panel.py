@@ -448,7 +448,7 @@ def test_after_a_stop_the_same_choices_go_on(
 ) -> None:
     path = tmp_path / "em.zarr"
     array = zarr.create_array(
-        path, shape=(4, 1024, 1024), dtype="uint8", chunks=(1, 512, 512),
+        path, shape=(6, 512, 512), dtype="uint8", chunks=(1, 512, 512),
         dimension_names=("z", "y", "x"),
     )  # fmt: skip
     array[:] = rng.integers(0, 256, array.shape, dtype=np.uint8)

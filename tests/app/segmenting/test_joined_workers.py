@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from distributed import Security
 
+pytestmark = pytest.mark.usefixtures("quick_workers")
+
 
 @pytest.fixture(scope="module")
 def security() -> Security:

@@ -17,6 +17,7 @@ import dask
 import numpy as np
 import psutil
 import pytest
+from tests.app.segmenting.conftest import METHOD
 from tests.app.segmenting.runs import BLOCKS, computed, job_of, run, state_of, stored
 from tests.app.segmenting.test_shards import whole_ledger, whole_of
 
@@ -41,6 +42,8 @@ from napari_unet.io.ledger import read_ledger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+pytestmark = pytest.mark.usefixtures("quick_workers")
 
 POISON = """
 import os, pathlib, signal
@@ -103,10 +106,12 @@ def test_two_workers_write_what_one_process_writes(
     options = {"probabilities": True, "region": "0:3,5:90,0:70"}
     whole = whole_of(tmp_path, stack_path, model, **options)
     job, events, addresses = job_of(tmp_path, stack_path, model, **options), list[Any](), set()
-    for event in run_job(with_workers(job)):
-        events.append(event)
-        if isinstance(event, BlockDone):
-            addresses.update(listening())
+    # As it is outside of tests.
+    with dask.config.set({METHOD: "spawn"}):
+        for event in run_job(with_workers(job)):
+            events.append(event)
+            if isinstance(event, BlockDone):
+                addresses.update(listening())
     assert isinstance(events[-1], Finished)
     assert stored(job.output) == whole
     assert computed(events) == BLOCKS
