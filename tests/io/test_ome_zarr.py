@@ -195,6 +195,14 @@ def test_a_group_with_several_arrays_names_them(version: int, tmp_path: Path) ->
     assert "more/labels, raw" in str(error.value)
 
 
+def test_results_alone_are_not_offered_as_an_image(tmp_path: Path) -> None:
+    root = zarr.create_group(tmp_path / "out.zarr")
+    for inner in ("labels/cells", "probabilities/cells"):
+        root.create_array(inner, shape=(4, 4), dtype="u1")
+    with pytest.raises(InputError, match=r"results .*labels/cells, probabilities/cells.*no image"):
+        open_image(tmp_path / "out.zarr")
+
+
 def test_a_group_with_nothing_says_so(tmp_path: Path) -> None:
     zarr.create_group(tmp_path / "a.zarr")
     with pytest.raises(InputError, match="no array"):

@@ -129,6 +129,11 @@ def _open_group(group: zarr.Group, path: Path, selection: Selection) -> ZarrSour
     if not candidates:
         raise InputError(f"{path}: this zarr group holds no array; give the path of an image")
     listed = ", ".join(str(c.relative_to(path)) for c in candidates)
+    if all(c.relative_to(path).parts[0] in ("labels", "probabilities") for c in candidates):
+        raise InputError(
+            f"{path}: this zarr group holds results of a segmentation ({listed}), and no image; "
+            "give the path of the image, or of one of these"
+        )
     raise InputError(
         f"{path}: this zarr group holds several images ({listed}); give the path of one, for "
         f"example {candidates[0]}"
