@@ -6,16 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pytest
 import zarr
+from napari.components import ViewerModel
 
 from napari_unet.app.annotations import STROKES_FOLDER
 from napari_unet.widgets._annotation_layer import find_strokes, open_strokes, stored_classes
-
-if TYPE_CHECKING:
-    import pytest
 
 CHILD = Path(__file__).parent / "paint_until_killed.py"
 
@@ -28,8 +27,9 @@ HELD_S = 2 * LAST_MOMENTS_S
 """So long that some of this one stroke must be there."""
 
 
+@pytest.mark.timeout(400)
 def test_after_kill_9_the_strokes_are_back(
-    tmp_path: Path, make_napari_viewer: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, qapp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(STROKES_FOLDER, str(tmp_path / "strokes"))
     values = zarr.create_array(
@@ -54,7 +54,7 @@ def test_after_kill_9_the_strokes_are_back(
     old = max(number for number, (when, _) in enumerate(said) if when < killed - LAST_MOMENTS_S)
     # One that was painted while the brush was down, and never came up.
     assert said[old][1] == "held"
-    viewer = make_napari_viewer()
+    viewer = ViewerModel()
     image = viewer.add_image(zarr.open_array(values.store.root, mode="r"), name="em")
     (found,) = find_strokes(image)
     layer = open_strokes(viewer, image, found)
@@ -71,3 +71,4 @@ def test_after_kill_9_the_strokes_are_back(
     # And the work goes on.
     layer.paint((1, 200, 250), 2)
     assert layer.data[1, 200, 250] == 2
+    viewer.layers.clear()

@@ -248,9 +248,10 @@ def test_tab_leads_into_nothing_that_is_folded(user: Any, make_fine_tune: Any, p
 def reached_by_tab(panel: Any) -> list[Any]:
     """Return what the tab key visits in a panel, in order."""
     found, widget = [], panel.nextInFocusChain()
-    while widget is not panel:
+    # Not beyond the panel: PySide6 keeps what of napari's window it has once returned.
+    while panel.isAncestorOf(widget):
         by_tab = widget.focusPolicy() & Qt.FocusPolicy.TabFocus == Qt.FocusPolicy.TabFocus
-        if panel.isAncestorOf(widget) and by_tab and widget.isVisible() and widget.isEnabled():
+        if by_tab and widget.isVisible() and widget.isEnabled():
             found.append(widget)
         widget = widget.nextInFocusChain()
     return found
