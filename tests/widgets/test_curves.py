@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtGui import QFocusEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_unet.widgets._curves import BEFORE_NAME, EMPTY_WORDS, MAX_POINTS, CurvesView
 
@@ -112,6 +114,15 @@ def test_a_click_and_the_space_bar_change_between_steps_and_time(
     assert view.plot.x_title == "time (min)"
     qtbot.keyClick(view, Qt.Key.Key_Space)
     assert view.plot.x_title == "step"
+
+
+def test_keys_have_a_frame(view: CurvesView) -> None:
+    # As sent to the active window; under Xvfb none is.
+    for kind in (QEvent.Type.FocusIn, QEvent.Type.FocusOut):
+        QApplication.sendEvent(view, QFocusEvent(kind))
+        assert view.plot.has_focus_frame == (kind == QEvent.Type.FocusIn)
+    # A click does not take the keys away from who has them.
+    assert view.focusPolicy() == Qt.FocusPolicy.TabFocus
 
 
 def test_another_training_begins_with_nothing(view: CurvesView) -> None:

@@ -17,7 +17,7 @@ from napari_unet.widgets._plot_lines import Line, Plot, thinned
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
-    from qtpy.QtGui import QKeyEvent, QMouseEvent
+    from qtpy.QtGui import QFocusEvent, QKeyEvent, QMouseEvent
 
 REDRAW_MS = 500
 """Twice a second: whatever changes has the whole of napari's window put together anew."""
@@ -75,7 +75,7 @@ class CurvesView(QWidget):
         self.plot.setToolTip(HINT)
         self.setAccessibleName("Loss and scores")
         self.setAccessibleDescription(HINT)
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.plot)
@@ -140,6 +140,20 @@ class CurvesView(QWidget):
             self._turn()
         else:
             super().keyPressEvent(event)
+
+    def focusInEvent(self, event: QFocusEvent | None) -> None:
+        """Show that keys are for the curves."""
+        super().focusInEvent(event)
+        self._show_focus(True)
+
+    def focusOutEvent(self, event: QFocusEvent | None) -> None:
+        """Show that keys are for something else."""
+        super().focusOutEvent(event)
+        self._show_focus(False)
+
+    def _show_focus(self, shown: bool) -> None:
+        self.plot.has_focus_frame = shown
+        self.plot.update()
 
     def draw(self) -> None:
         """Draw everything anew, in the colors of the theme."""

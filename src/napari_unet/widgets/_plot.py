@@ -97,6 +97,8 @@ class PlotView(QWidget):
         self.empty_words = ""
         """What stands there as long as there is no point."""
         self.inks = Inks()
+        self.has_focus_frame = False
+        """Whether a frame says that keys are for this."""
         self._frames: list[_Frame] = []
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(height)
@@ -126,6 +128,9 @@ class PlotView(QWidget):
         else:
             self._frames = []
             painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, self.empty_words)
+        if self.has_focus_frame:
+            painter.setPen(QPen(QColor(self.inks.text), 1, Qt.PenStyle.DotLine))
+            painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
         painter.end()
 
     def words_at(self, place: QPointF) -> str:

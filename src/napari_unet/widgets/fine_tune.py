@@ -272,6 +272,7 @@ class FineTunePanel(QWidget):
 
             self.curves = CurvesView(self._viewer)
             self._layout.insertWidget(self._layout.indexOf(self.outcome), self.curves)
+            self.setTabOrder(self.elsewhere.places, self.curves)
         return self.curves
 
     def _on_warned(self, words: str) -> None:
