@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ def known_plugins() -> Iterator[None]:
 @pytest.fixture(scope="module", autouse=True)
 def old_objects() -> None:
     """What there was before need not be looked through when napari collects garbage, as it does."""
+    with suppress(ImportError):
+        import xarray  # noqa: F401  # napari does, with the first image
     gc.collect()
     gc.freeze()
 

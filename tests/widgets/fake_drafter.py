@@ -84,12 +84,13 @@ def main() -> int:
     if MODE == "stillborn":
         sys.stderr.write("ImportError: no module named torch\n")
         return 1
-    from napari_unet.core.draft_job import DraftJob
-
     say("engine_ready", seconds=0.1, version="fake")
     line = sys.stdin.readline()
     if not line:
         return 0
+    # Not before: most fake engines never get a job.
+    from napari_unet.core.draft_job import DraftJob
+
     job = DraftJob.parse(json.loads(line), source="standard input")
     log(line)
     if MODE == "refuses":

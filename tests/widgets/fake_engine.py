@@ -123,13 +123,15 @@ def segment(job: Any) -> int:
 def main() -> int:
     if MODE == "stillborn":
         return complain("ImportError: no module named torch", 1)
-    from napari_unet.core.events import EngineReady, Failed
-    from napari_unet.core.job import SegmentJob
-
-    say(EngineReady(0.1, "fake"))
+    # Without an import: most fake engines never get a job.
+    sys.stdout.write('{"event": "engine_ready", "seconds": 0.1, "version": "fake"}\n')
+    sys.stdout.flush()
     line = sys.stdin.readline()
     if not line:
         return 0
+    from napari_unet.core.events import Failed
+    from napari_unet.core.job import SegmentJob
+
     job = SegmentJob.parse(json.loads(line), source="standard input")
     if MODE == "refuses":
         return complain("some library's warning\nerror: tile size 7 is not legal", 2)

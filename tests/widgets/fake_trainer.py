@@ -120,12 +120,13 @@ def main() -> int:
     if MODE == "stillborn":
         sys.stderr.write("ImportError: no module named torch\n")
         return 1
-    from napari_unet.core.train_job import TrainJob
-
     say("engine_ready", seconds=0.1, version="fake")
     line = sys.stdin.readline()
     if not line:
         return 0
+    # Not before: most fake engines never get a job.
+    from napari_unet.core.train_job import TrainJob
+
     job = TrainJob.parse(json.loads(line), source="standard input")
     if MODE == "fails":
         say("failed", input=job.output, message="a stroke is alone: paint some more")
