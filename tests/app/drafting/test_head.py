@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -120,3 +122,78 @@ def test_millions_of_pixels_that_are_all_alike_are_learnt(rng: np.random.Generat
     given = StrokeFeatures(rows, torch.from_numpy(labels), mean, spread, 33_000_000)
     head = maker.fit(maker.start(("a", "b", "new"), {}), given)
     assert (head.predict(rows) == labels + 1).all()
+
+
+NAMES = ("a", "b")
+MANY = (4, 26)
+
+
+def corrections(rng: np.random.Generator, start: Head) -> tuple[StrokeFeatures, torch.Tensor]:
+    """Return strokes that a head is wrong on, and features of other pixels."""
+    everywhere = torch.from_numpy(rng.normal(0, 1, (3000, 30))).float()
+    said = start.predict(everywhere)
+    chosen = np.concatenate([np.flatnonzero(said == 1 + k)[:5] for k in range(2)])
+    rows = everywhere[chosen].repeat_interleave(12, dim=0)
+    rows += 0.1 * torch.from_numpy(rng.normal(0, 1, rows.shape)).float()
+    labels = torch.from_numpy(np.where(start.predict(rows) == 1, 1, 0))
+    beside, elsewhere = everywhere[1000:1500], everywhere[1500:]
+    return StrokeFeatures(rows, labels, torch.zeros(30), torch.ones(30), 120, beside), elsewhere
+
+
+def test_what_corrects_the_model_leaves_more_of_the_rest_as_it_was(
+    rng: np.random.Generator,
+) -> None:
+    maker = HeadMaker(layer(rng), NAMES, MANY)
+    start = maker.start(NAMES, {})
+    given, elsewhere = corrections(rng, start)
+    before, wanted = start.predict(elsewhere), given.labels.numpy() + 1
+    changed = []
+    for unpainted in (None, given.unpainted):
+        head = maker.fit(start, replace(given, unpainted=unpainted))
+        assert (head.predict(given.rows) == wanted).mean() > 0.6
+        changed.append((head.predict(elsewhere) != before).mean())
+    assert changed[1] < 0.85 * changed[0]
+
+
+def test_strokes_that_mostly_agree_with_the_model_are_learnt_alone(
+    rng: np.random.Generator,
+) -> None:
+    maker = HeadMaker(layer(rng), NAMES, MANY)
+    start = maker.start(NAMES, {})
+    given, _ = corrections(rng, start)
+    said = torch.from_numpy(start.predict(given.rows).astype(np.int64) - 1)
+    for wrong, is_alone in ((0, True), (len(said) // 10, True), (len(said) // 5, False)):
+        labels = said.clone()
+        labels[:wrong] = 1 - labels[:wrong]
+        strokes = replace(given, labels=labels)
+        alone = maker.fit(start, replace(strokes, unpainted=None))
+        joined = maker.fit(start, strokes)
+        assert torch.equal(alone.matrix, joined.matrix) == is_alone
+    nothing = replace(given, unpainted=torch.zeros((0, 30)))
+    alone = maker.fit(start, replace(given, unpainted=None))
+    assert torch.equal(maker.fit(start, nothing).matrix, alone.matrix)
+
+
+def test_unpainted_pixels_hold_no_class_that_the_model_does_not_know(
+    rng: np.random.Generator,
+) -> None:
+    maker = HeadMaker(layer(rng), NAMES, MANY)
+    start = maker.start((*NAMES, "new"), {})
+    given, elsewhere = corrections(rng, start)
+    stroke = elsewhere[:1] + 0.3 * torch.from_numpy(rng.normal(0, 1, (40, 30))).float()
+    like_it = elsewhere[:1] + 0.3 * torch.from_numpy(rng.normal(0, 1, (200, 30))).float()
+    rows, labels = torch.cat([given.rows, stroke]), torch.cat([given.labels, torch.full((40,), 2)])
+    # Even where unpainted pixels look just like the new class.
+    unpainted = torch.cat([elsewhere[200:400], like_it[:100]])
+    strokes = StrokeFeatures(rows, labels, given.mean, given.spread, len(rows), unpainted)
+    head = maker.fit(start, strokes)
+    assert (head.predict(like_it[100:]) == 3).mean() > 0.95
+    assert (head.predict(elsewhere[400:]) == 3).mean() < 0.1
+
+
+def test_without_a_class_of_the_model_nothing_is_held(rng: np.random.Generator) -> None:
+    maker = HeadMaker(layer(rng), NAMES, MANY)
+    given, _ = corrections(rng, maker.start(NAMES, {}))
+    start = maker.start(("p", "q"), {})
+    alone = maker.fit(start, replace(given, unpainted=None))
+    assert torch.equal(maker.fit(start, given).matrix, alone.matrix)

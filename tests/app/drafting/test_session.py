@@ -162,7 +162,7 @@ def test_renumbered_labels_are_read_anew(drafting: Drafting, store: AnnotationSt
     drafting.control.change_classes(NAMES[::-1], {})
     ready = drafting.until(DraftReady)
     assert (ready.classes, ready.learned) == (NAMES[::-1], 300)
-    assert (labels_of(ready)[0, 20:30, 10:40] == 2).mean() > 0.9
+    assert (labels_of(ready)[0, 20:30, 10:40] == 2).mean() > 0.7
     assert sum(isinstance(event, StrokeScored) for event in drafting.events) == 1
 
 
@@ -219,6 +219,37 @@ def test_many_painted_pixels_are_thinned_out(
     assert found.total == 90 * 70
     counts = np.bincount(found.labels.numpy())
     assert counts[0] == counts[1], "each class and each cell gives as many"
+    drafting.close()
+
+
+def test_what_is_painted_does_not_join_as_unpainted(
+    job: DraftJob, store: AnnotationStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, fit = [], HeadMaker.fit
+
+    def keep(maker: HeadMaker, start: Head, strokes: StrokeFeatures) -> Head:
+        fitted.append(strokes)
+        return fit(maker, start, strokes)
+
+    monkeypatch.setattr(HeadMaker, "fit", keep)
+    drafting = Drafting(job)
+    drafting.draft(SLICE)
+    # Of the cell at the corner, 8 x 8 pixels stand for what is not painted.
+    for box, left in ((Box((1, 0, 0), (2, 3, 64)), 64), (Box((1, 0, 0), (2, 32, 64)), 32)):
+        paint(store, box, 1)
+        drafting.learn(box)
+        unpainted = fitted[-1].unpainted
+        assert unpainted is not None
+        assert len(unpainted) == left
+    paint(store, Box((1, 0, 0), (2, 64, 64)), 2)
+    assert drafting.learn(Box((1, 0, 0), (2, 64, 64))).learned == 64 * 64
+    assert fitted[-1].unpainted is not None
+    assert not len(fitted[-1].unpainted)
+    monkeypatch.setattr(stroke_cells, "MAX_UNPAINTED", 20)
+    paint(store, SLICE, 0)
+    paint(store, HERE, 1)
+    drafting.learn(SLICE)
+    assert 10 <= len(fitted[-1].unpainted) <= 20
     drafting.close()
 
 

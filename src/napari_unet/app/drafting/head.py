@@ -5,8 +5,17 @@ all levels, and in fractions of a second. Features are scaled to the spread that
 the strokes, not on them: what a first stroke shares with its surroundings says little, what sets
 it apart says much. The squared distance from what the model says by itself is penalized, the bias
 like every other weight: where strokes are silent the model decides, and a single stroke does not
-flood the image with its class. Both were chosen on slices that no reported number comes from
-(``benchmarks/draft.py``).
+flood the image with its class.
+
+Who paints where the labels are wrong shows none of what is right. So if the model is wrong on a
+larger share of the strokes than it can be of the image, unpainted pixels nearby join them, with
+what the model says of them as soft labels [1]_: as many as make up for that. Of classes that it
+does not know it says nothing, and they are held to nothing. All of this was chosen on slices that
+no reported number comes from (``benchmarks/draft.py``).
+
+References
+----------
+.. [1] Z. Li, D. Hoiem, "Learning without Forgetting", ECCV 2016.
 """
 
 from __future__ import annotations
@@ -38,6 +47,15 @@ Grows with the number of features, as what one pixel can move does.
 PULL_OF_NEW = 0.03
 """The same for classes that the model does not know: nothing speaks for where they start."""
 
+WRONG_SHARE = 0.125
+"""Of pixels, what a model is thought to be wrong on at most; of strokes that correct it, more is.
+
+A model that is wrong on more would not be corrected, but taught anew.
+"""
+
+MAX_HELD = 2.0
+"""Of unpainted pixels that join, per stroke pixel: more, and the draft would not learn a stroke."""
+
 LEAST_SPREAD = 0.1
 """Of a feature, as a share of the median spread: one that was silent must not count hundredfold."""
 
@@ -49,6 +67,9 @@ LEAST_CURVATURE = 0.02
 
 GRAM_ROWS = 1024
 """Pixels that the preconditioner is estimated from."""
+
+_NEVER = -1e9
+"""Logit of a class that a pixel is not asked about; finite, so that 0 times it is 0."""
 
 TOLERANCE = 1e-3
 """Largest entry of the preconditioned gradient, per pixel, at which the fit has converged.
@@ -116,6 +137,8 @@ class StrokeFeatures:
         (features,) mean and standard deviation of pixels around the strokes.
     total : int
         Stroke pixels that the rows stand for.
+    unpainted : Tensor or None
+        (m, features) of unpainted pixels beside the strokes; None = of none.
     """
 
     rows: Tensor
@@ -123,6 +146,7 @@ class StrokeFeatures:
     mean: Tensor
     spread: Tensor
     total: int
+    unpainted: Tensor | None = None
 
 
 class HeadMaker:
@@ -181,35 +205,56 @@ class HeadMaker:
         )
         # Where nothing differs, such as in a black image, there is nothing to scale.
         spread = torch.where(spread > 0, spread, 1.0)
-        ones = torch.ones((len(strokes.rows), 1))
-        inputs = torch.cat([(strokes.rows - mean) / spread, ones], dim=1)
-        logits = strokes.rows @ start.matrix.T + start.bias
+        rows, logits, wanted = _examples(start, strokes)
+        inputs = torch.cat([(rows - mean) / spread, torch.ones((len(rows), 1))], dim=1)
         # Each row stands for several pixels where there are too many of them.
         share = len(strokes.rows) / strokes.total
         each = [PULL_OF_NEW if name in start.new else PULL_PER_FEATURE for name in start.classes]
         pull = torch.tensor(each)[:, None] * (self.features * share)
-        change = _solve(inputs, strokes.labels, logits, pull)
+        change = _solve(inputs, wanted, logits, pull)
         weight = change[:, :-1] / spread
         bias = start.bias + change[:, -1] - weight @ mean
         return replace(start, matrix=start.matrix + weight, bias=bias, learned=strokes.total)
 
 
-def _solve(inputs: Tensor, labels: Tensor, logits: Tensor, pull: Tensor) -> Tensor:
+def _examples(start: Head, strokes: StrokeFeatures) -> tuple[Tensor, Tensor, Tensor]:
+    """Return features, the model's logits, and wanted chances of what is learnt.
+
+    Those of strokes come first, then, if they correct the model, those of unpainted pixels. Chances
+    sum to what a pixel counts.
+    """
+    rows, labels = strokes.rows, strokes.labels
+    logits = rows @ start.matrix.T + start.bias
+    wanted = functional.one_hot(labels, len(start.classes)).to(rows)
+    beside = strokes.unpainted
+    new = torch.tensor([name in start.new for name in start.classes])
+    is_known = ~new[labels]
+    is_wrong = logits.masked_fill(new, _NEVER).argmax(dim=1) != labels
+    painted, wrong = float(is_known.sum()), float((is_wrong & is_known).sum())
+    missing = min(wrong / WRONG_SHARE - painted, MAX_HELD * painted)
+    if beside is None or not len(beside) or missing <= 0:
+        return rows, logits, wanted
+    said = (beside @ start.matrix.T + start.bias).masked_fill(new, _NEVER)
+    held = torch.softmax(said, dim=1) * (missing / len(beside))
+    return torch.cat([rows, beside]), torch.cat([logits, said]), torch.cat([wanted, held])
+
+
+def _solve(inputs: Tensor, wanted: Tensor, logits: Tensor, pull: Tensor) -> Tensor:
     r"""Return the change of weights, (classes, inputs), that minimizes loss and penalty.
 
-    .. math:: \sum_i \ell(z_i + D x_i, y_i) + \sum_k \lambda_k \|D_k\|^2
+    .. math:: -\sum_{ik} y_{ik} \log p_k(z_i + D x_i) + \sum_k \lambda_k \|D_k\|^2
 
     Limited-memory BFGS in coordinates in which the curvature is about the same in all directions.
     """
     count, width = inputs.shape
     shape = (logits.shape[1], width)
-    wanted = functional.one_hot(labels, shape[0]).to(inputs)
-    back = _preconditioner(inputs, wanted.mean(dim=0), pull)
+    counts = wanted.sum(dim=1, keepdim=True)
+    back = _preconditioner(inputs * counts.sqrt(), wanted.sum(dim=0) / counts.sum(), pull)
 
     def loss(at: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         change = _applied(torch.from_numpy(at).float().reshape(shape), back)
         chances = torch.log_softmax(logits + inputs @ change.T, dim=1)
-        error = (chances.exp() - wanted).T @ inputs + 2 * pull * change
+        error = (chances.exp() * counts - wanted).T @ inputs + 2 * pull * change
         value = float((pull * change**2).double().sum() - (chances * wanted).double().sum())
         slope = _applied(error, back.mT).double().numpy().ravel()
         return value / count, slope / count

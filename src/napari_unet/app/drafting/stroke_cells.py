@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,12 @@ SURROUNDINGS = 64
 SURROUNDING_STEP = 16
 """Distance of the pixels that stand for the surroundings."""
 
+UNPAINTED_STEP = 8
+"""Distance of the pixels in a cell that stand for what is not painted in it."""
+
+MAX_UNPAINTED = 1024
+"""Pixels that are not painted, of all cells, that a head may be held to."""
+
 _MIXER = np.uint64(0x9E3779B97F4A7C15)
 """2**64 divided by the golden ratio: multiples of it are spread evenly (Knuth, TAOCP 3, 6.4)."""
 
@@ -63,23 +70,29 @@ class Cell:
         (n,) their labels.
     rows : numpy.ndarray
         Which of them stand for all, by class; those of a class are in an order of chance.
+    unpainted : numpy.ndarray
+        Which pixels of the cell's grid (`_grid`) have no label.
     features : Tensor or None
         Of `rows`; None = not known: not yet, or the network cannot tell, or they were forgotten.
     surroundings : Tensor or None
         (2, features) mean of features, and of their squares, in the cell and around it.
+    grid : Tensor or None
+        Features of the pixels of the cell's grid.
     """
 
     box: Box
     positions: npt.NDArray[np.int64]
     labels: npt.NDArray[np.uint8]
     rows: npt.NDArray[np.intp]
+    unpainted: npt.NDArray[np.bool_]
     features: Tensor | None = None
     surroundings: Tensor | None = None
+    grid: Tensor | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its features."""
-        known = (self.features, self.surroundings)
+        known = (self.features, self.surroundings, self.grid)
         return sum(0 if tensor is None else tensor.nbytes for tensor in known)
 
     def take_from(self, tile: FeatureTile, image: NetworkImage) -> None:
@@ -89,16 +102,13 @@ class Cell:
             (self.box.start[0], *(a - SURROUNDINGS for a in self.box.start[1:])),
             (self.box.stop[0], *(b + SURROUNDINGS for b in self.box.stop[1:])),
         ).intersection(tile.box)
-        half = SURROUNDING_STEP // 2
-        y, x = np.meshgrid(
-            *(
-                np.arange(min(a + half, b - 1), b, SURROUNDING_STEP)
-                for a, b in zip(grown.start[1:], grown.stop[1:], strict=True)
-            ),
-            indexing="ij",
-        )
-        around = tile.features(y.ravel(), x.ravel()).double()
+        around = tile.features(*_grid(grown, SURROUNDING_STEP)).double()
         self.surroundings = torch.stack([around.mean(dim=0), around.square().mean(dim=0)])
+        self.grid = tile.features(*_grid(self.box, UNPAINTED_STEP))
+
+    def forget(self) -> None:
+        """Forget all features."""
+        self.features = self.surroundings = self.grid = None
 
 
 @dataclass(slots=True, eq=False)
@@ -218,7 +228,7 @@ class StrokeCells:
             if excess <= 0:
                 break
             excess -= cell.size
-            cell.features = cell.surroundings = None
+            cell.forget()
         return True
 
     def features(self, classes: int) -> StrokeFeatures | None:
@@ -232,19 +242,26 @@ class StrokeCells:
         if not sum(int(c.sum()) for c in counts):
             return None
         quota = _quota(np.concatenate(counts))
-        rows, labels, around, total = [], [], [], 0
+        rows, labels, around, beside, total = [], [], [], [], 0
         for cell in known:
             total += int(_counts(cell.labels, classes).sum())
             some = cell.labels[cell.rows]
             chosen = _first_of_each(some, quota) & (some < classes + FIRST_CLASS)
-            if cell.features is not None and cell.surroundings is not None:
+            if (
+                cell.features is not None
+                and cell.surroundings is not None
+                and cell.grid is not None
+            ):
                 rows.append(cell.features[torch.from_numpy(chosen)])
                 around.append(cell.surroundings)
                 labels.append(some[chosen])
+                beside.append(cell.grid[torch.from_numpy(cell.unpainted)])
         found = torch.from_numpy(np.concatenate(labels).astype(np.int64) - FIRST_CLASS)
         mean, square = torch.stack(around).mean(dim=0)
         spread = (square - mean.square()).clamp_min(0).sqrt()
-        return StrokeFeatures(torch.cat(rows), found, mean.float(), spread.float(), total)
+        unpainted = torch.cat(beside)
+        held = unpainted[:: max(1, math.ceil(len(unpainted) / MAX_UNPAINTED))]
+        return StrokeFeatures(torch.cat(rows), found, mean.float(), spread.float(), total, held)
 
     def _touching(self, cells: Box) -> list[Shape]:
         """Return the known ones of a few cells."""
@@ -258,7 +275,11 @@ class StrokeCells:
         labels: npt.NDArray[np.uint8],
     ) -> Cell:
         box = pixels_of(Box(key, tuple(k + 1 for k in key)), Box.of_shape(self.image.shape))
-        return Cell(box, positions, labels, _drawn(positions, labels))
+        painted = np.zeros(box.shape[1:], bool)
+        y, x = _places(positions, self.image)
+        painted[y - box.start[1], x - box.start[2]] = True
+        rows, columns = _grid(box.relative_to(box.start), UNPAINTED_STEP)
+        return Cell(box, positions, labels, _drawn(positions, labels), ~painted[rows, columns])
 
 
 def read_pieces(
@@ -322,6 +343,18 @@ def _fresh(old: Cell | None, new: Cell) -> npt.NDArray[np.bool_]:
     return fresh
 
 
+def _grid(box: Box, step: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return pixels of a box at equal distances, (y, x); at least one."""
+    y, x = np.meshgrid(
+        *(
+            np.arange(min(a + step // 2, b - 1), b, step)
+            for a, b in zip(box.start[1:], box.stop[1:], strict=True)
+        ),
+        indexing="ij",
+    )
+    return y.ravel(), x.ravel()
+
+
 def _places(
     positions: npt.NDArray[np.int64], image: NetworkImage
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
@@ -332,11 +365,11 @@ def _places(
 
 def _pass_on(old: Cell, new: Cell) -> None:
     """Give a cell the features that the one before it knew, if it knew those of all its pixels."""
-    if old.features is None or old.surroundings is None:
+    if old.features is None:
         return
     had = old.positions[old.rows]
     order = np.argsort(had)
     at = np.searchsorted(had[order], new.positions[new.rows]).clip(max=len(had) - 1)
     if np.array_equal(had[order][at], new.positions[new.rows]):
         new.features = old.features[torch.from_numpy(order[at])]
-        new.surroundings = old.surroundings
+        new.surroundings, new.grid = old.surroundings, old.grid
