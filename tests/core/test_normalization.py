@@ -13,7 +13,7 @@ import pytest
 from napari_unet.core.boxes import Box
 from napari_unet.core.normalization import Normalization, measure_normalization, normalize
 from napari_unet.core.resampling import Resampling
-from napari_unet.errors import ConfigError
+from napari_unet.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from napari_unet.core.arrays import PyramidLevel
@@ -178,11 +178,16 @@ def test_a_small_contrast_on_a_large_offset_is_no_constant() -> None:
     assert measured.scale[0] == pytest.approx(5e-7, rel=1e-3)
 
 
-def test_an_image_without_a_finite_voxel_is_zero_to_the_network() -> None:
+def test_of_an_image_without_a_finite_voxel_nothing_can_be_measured() -> None:
+    image = np.full((2, 2, 3, 4), np.nan, np.float32)
+    image[0, 1, 1, 1] = 5
+    with pytest.raises(InputError, match=r"channel 1 .* NaN or infinite; .*--normalization"):
+        measure_normalization(ArraySource(image, slabs(image.shape[1:], ())))
+
+
+def test_given_intensities_make_it_zero_to_the_network() -> None:
     image = np.full((1, 2, 3, 4), np.nan, np.float32)
-    measured = measure_normalization(ArraySource(image, slabs(image.shape[1:], ())))
-    assert (measured.offset, measured.scale, measured.sample_voxels) == ((0.0,), (1.0,), 0)
-    out = normalize(image, measured)
+    out = normalize(image, Normalization(offset=(3.0,), scale=(2.0,)))
     assert out.bad is not None
     assert out.bad.all()
     assert not out.image.any()

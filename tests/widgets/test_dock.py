@@ -150,6 +150,7 @@ def test_a_layer_that_no_longer_shows_its_file_is_copied(
 def test_unusable_layers_are_refused_with_a_remedy(user: Any, make_dock: Any, stack: Any) -> None:
     dock = make_dock()
     viewer = dock.panel._viewer
+    assert dock.panel.form.layer_combo.placeholderText() == "open an image first"
     assert "no image layer" in user.segment_and_wait(dock)
     viewer.add_image(np.zeros((8, 8, 3), np.uint8), rgb=True, name="photo")
     user.choose(dock, layer="photo")

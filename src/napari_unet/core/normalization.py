@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from napari_unet.core.settings import Settings
-from napari_unet.errors import ConfigError
+from napari_unet.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -130,6 +130,11 @@ def measure_normalization(
     resampling : Resampling or None
         Measure the sample as it looks on this resampled grid, as the network will see it: shrinking
         takes noise away, and so changes the standard deviation.
+
+    Raises
+    ------
+    InputError
+        If the sample of a channel holds no finite value.
     """
     if resampling is None:
         boxes = source.sample_boxes(max_voxels)
@@ -172,7 +177,13 @@ def _pool(samples: Iterable[npt.NDArray[Any]], channels: int) -> Normalization:
             )
             mean[channel] += delta * flat.size / total
             count[channel] = total
-    deviation = np.sqrt(spread / np.maximum(count, 1))
+    if not count.all():
+        blank = int(np.flatnonzero(count == 0)[0])
+        raise InputError(
+            f"the intensities of channel {blank} cannot be measured: all values that were looked "
+            "at are NaN or infinite; give them, as mean and standard deviation (--normalization)"
+        )
+    deviation = np.sqrt(spread / count)
     scale = np.where(deviation > CONSTANT_SPREAD * np.abs(mean), deviation, 1.0)
     return Normalization(
         offset=tuple(float(m) for m in mean),

@@ -26,9 +26,10 @@ from napari_unet.widgets._output import OutputPlace
 from napari_unet.widgets._preferences import Preferences, preferred
 from napari_unet.widgets._request import Choices, Region, ResultKind
 
-__all__ = ["Choices", "Region", "SegmentForm", "make_combo"]
+__all__ = ["NO_IMAGE", "Choices", "Region", "SegmentForm", "make_combo"]
 
 BROWSE = "Browse ..."
+NO_IMAGE = "open an image first"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 TOOLTIP_ROLE = Qt.ItemDataRole.ToolTipRole
 SHORT_COMBO = 12
@@ -83,6 +84,7 @@ class SegmentForm(QWidget):
 
     def _make_main_choices(self) -> None:
         self.layer_combo = make_combo((), "The image to segment")
+        self.layer_combo.setPlaceholderText(NO_IMAGE)
         self.model_combo = make_combo((), "The model to segment with")
         self.region_combo = make_combo(
             [region.value for region in Region],

@@ -26,7 +26,7 @@ from napari_unet.widgets._annotation_layer import (
     take_brush,
 )
 from napari_unet.widgets._class_table import FRESH_CLASSES, ClassTable
-from napari_unet.widgets._form import TOOLTIP_ROLE, make_combo
+from napari_unet.widgets._form import NO_IMAGE, TOOLTIP_ROLE, make_combo
 from napari_unet.widgets._train_options import TrainOptionsBox
 from napari_unet.widgets._train_run import TrainRequest
 
@@ -70,6 +70,7 @@ class FineTuneForm(QWidget):
         self._learned: WeakKeyDictionary[Labels, dict[str, str]] = WeakKeyDictionary()
         self.model_combo = make_combo((), "The model to begin with; it is never changed")
         self.image_combo = make_combo((), "The image that you paint on")
+        self.image_combo.setPlaceholderText(NO_IMAGE)
         self.annotation_combo = make_combo((), "The layer with your strokes")
         self.new_button = QPushButton("New annotation layer")
         self.open_button = QPushButton()
