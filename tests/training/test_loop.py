@@ -99,6 +99,7 @@ FINE_TUNING = {
     "head_rate_factor": 3.0,
     "freeze_norm_from": 0.0,
     "patience": 99,
+    "patience_from": 0.5,
     "save_every_seconds": 1e9,
 }
 
@@ -226,6 +227,15 @@ def test_patience_counts_validations_without_a_higher_score(sampler: PatchSample
     *_, last = events
     assert isinstance(last, Stopped)
     assert last.step == 4
+
+
+def test_patience_begins_when_its_share_of_the_steps_is_over(sampler: PatchSampler) -> None:
+    settings = LoopSettings(steps=20, validate_every=1, patience=3, patience_from=0.5)
+    events = train(tiny_net(), sampler.draw, settings, validate=lambda net: {"score": 0.5})
+    *_, last = events
+    assert isinstance(last, Stopped)
+    # The validation after step 10 is the first of three that count.
+    assert last.step == 12
 
 
 def test_who_only_looks_on_sees_what_a_validation_would(

@@ -6,6 +6,8 @@ layers from there keeps more of the body than training them together with a last
 wrong [1]_. It is also what teaches a new class in time: by gradient steps small enough for the
 body, its row would take hundreds of them to come up.
 
+What is not annotated can be made to go on as it was, see `napari_unet.training.retention`.
+
 References
 ----------
 .. [1] A. Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
@@ -14,6 +16,7 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,6 +25,7 @@ from torch.nn import functional
 
 from napari_unet.errors import TrainingError
 from napari_unet.training.loss import pixel_losses
+from napari_unet.training.retention import divergence, log_shares
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,12 +41,32 @@ say what they want.
 """
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Retained:
+    """Pixels without a label, where the first weights were right or nobody says otherwise.
+
+    Parameters
+    ----------
+    features : Tensor
+        (m, channels) of them.
+    known : tuple of int
+        Outputs, from 0, whose shares among each other are to stay: two or more.
+    weight : float
+        Of their mean divergence, relative to the cross-entropy's 1.
+    """
+
+    features: Tensor
+    known: tuple[int, ...]
+    weight: float
+
+
 def fit_head(
     head: nn.Conv2d,
     features: Tensor,
     labels: Tensor,
     weights: Tensor | None = None,
     unknown: Tensor | None = None,
+    retained: Retained | None = None,
 ) -> None:
     """Change a last layer to what suits the features of annotated pixels best.
 
@@ -58,6 +82,8 @@ def fit_head(
         (n,) of the pixels in the loss; None = all 1. They are normalized.
     unknown : Tensor, optional
         (n, classes) bool: classes that the label of a pixel does not know; None = it knows all.
+    retained : Retained, optional
+        What is to go on as it was; None = nothing.
 
     Raises
     ------
@@ -76,12 +102,15 @@ def fit_head(
     balance = torch.ones_like(x[:, 0]) if weights is None else weights.to(x)
     start = weight.detach().double().flatten(1), bias.detach().double()
     change = [torch.zeros_like(part, requires_grad=True) for part in start]
+    kept = None if retained is None else _Kept(retained, start)
     solver = torch.optim.LBFGS(change, max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         solver.zero_grad()
         logits = functional.linear(x, start[0] + change[0], start[1] + change[1])
         error = pixel_losses(logits, y, unknown) @ balance / balance.sum()
+        if kept is not None:
+            error = error + kept.loss(start[0] + change[0], start[1] + change[1])
         total = error + PULL / len(y) * sum((part**2).sum() for part in change)
         total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return float(total.detach())
@@ -90,3 +119,16 @@ def fit_head(
     with torch.no_grad():
         weight.copy_((start[0] + change[0]).reshape(weight.shape))
         bias.copy_(start[1] + change[1])
+
+
+class _Kept:
+    """What the first weights say of retained pixels."""
+
+    def __init__(self, retained: Retained, start: tuple[Tensor, Tensor]) -> None:
+        self._features = retained.features.detach().double()
+        self._known, self._weight = retained.known, retained.weight
+        self._before = log_shares(functional.linear(self._features, *start), self._known)
+
+    def loss(self, weight: Tensor, bias: Tensor) -> Tensor:
+        logits = functional.linear(self._features, weight, bias)
+        return self._weight * divergence(self._before, logits, self._known).mean()

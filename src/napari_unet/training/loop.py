@@ -135,7 +135,7 @@ class _Run:
                 yield self._saved(self._run_dir)
             if over:
                 return
-            if self._is_on_plateau():
+            if self.training.is_on_plateau:
                 yield Stopped(training.step, _plateau(training))
                 return
             if not self._pace.has_time:
@@ -170,10 +170,6 @@ class _Run:
     def _is_over(self) -> bool:
         return self.training.step == self._settings.steps or not self._pace.has_time
 
-    def _is_on_plateau(self) -> bool:
-        patience = self._settings.patience
-        return patience is not None and self.training.without_gain >= patience
-
     def _must_validate(self, over: bool) -> bool:
         step = self.training.step
         if step == self.training.validated_step:
@@ -187,7 +183,13 @@ class _Run:
         seconds = self._settings.save_every_seconds
         by_time = seconds is not None and self._pace.since("saving") >= seconds
         by_steps = self.training.step % self._settings.save_every == 0
-        return over or by_steps or by_time or self._is_on_plateau()
+        return over or by_steps or by_time or self.training.is_on_plateau
+
+    @property
+    def _share(self) -> float:
+        """Share of the steps, or of their time, that is over."""
+        steps = self._settings.steps
+        return self._pace.share if steps is None else self.training.step / steps
 
     def _plan(self) -> tuple[float, bool]:
         """Return the learning rate of the next step and whether it leaves the norms as they are."""
@@ -219,6 +221,8 @@ class _Run:
                 training.pass_over()
                 return
             is_best = training.judge(metrics[SCORE], metrics.get(SCORE_ERROR, 0.0))
+            if self._share < self._settings.patience_from:
+                training.without_gain = 0
         yield Validated(training.step, metrics, is_best)
 
     def _saved(self, run_dir: Path) -> Saved:

@@ -53,6 +53,9 @@ class LoopSettings(Settings):
     anchor_weight : float
         Decoupled pull of the weights towards those that the training started from: keeps what a
         parent knows. 0 = none.
+    retention_weight : float
+        Weight of the divergence from the parent's answers where nothing is labeled, relative to
+        the cross-entropy's 1; see `training.retention`. 0 = none; without a parent there is none.
     head_rate_factor : float
         Learning rate of the last layer relative to the others: new classes are learnt there.
     clip_norm : float
@@ -74,6 +77,8 @@ class LoopSettings(Settings):
         Steps between validations, with `steps`.
     patience : int or None
         Validations in a row without a better score after which training stops; None = never.
+    patience_from : float
+        Share of the steps, or of the time, from which on validations count for `patience`.
     save_every : int
         Steps between checkpoints.
     save_every_seconds : float or None
@@ -94,6 +99,7 @@ class LoopSettings(Settings):
     momentum: Decay = PAPER_MOMENTUM
     weight_decay: NotNegative = 1e-4
     anchor_weight: NotNegative = 0.0
+    retention_weight: NotNegative = 0.0
     head_rate_factor: Positive = 1.0
     clip_norm: Positive = 1.0
     dice_weight: NotNegative = 0.0
@@ -103,6 +109,7 @@ class LoopSettings(Settings):
     freeze_norm_from: Share = 0.6
     validate_every: Count = 250
     patience: Count | None = None
+    patience_from: Share = 0.0
     save_every: Count = 250
     save_every_seconds: Positive | None = None
     precision: Precision = "fp32"

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.training.loop_settings import LoopSettings
+    from napari_unet.training.retention import Parent
     from napari_unet.training.sampler import Batch
 
     Draw = Callable[[np.random.Generator], Batch]
@@ -36,6 +37,9 @@ HEAD = "head"
 
 LEAST_SCALE = 1.0
 """Scale of the loss in fp16 below which an infinite gradient is no longer a matter of scale."""
+
+RETENTION_STEP = 2
+"""Every so many steps the parent is asked, once for all of them: it costs a forward pass."""
 
 MAX_SKIPPED = 10
 """Steps in a row that may be left out because their gradient is not finite.
@@ -54,6 +58,8 @@ class TrainingState:
         On its device; its weights are the start.
     settings : LoopSettings
         How it is changed.
+    parent : Parent, optional
+        Whose answers are kept to, as `retention_weight` says.
 
     Raises
     ------
@@ -63,6 +69,7 @@ class TrainingState:
 
     net: nn.Module
     settings: LoopSettings
+    parent: Parent | None = None
     step: int = 0
     best_score: float = -math.inf
     best_error: float = 0.0
@@ -107,6 +114,12 @@ class TrainingState:
         """Of the averages that were validated those to keep; without validation the newest."""
         return self.averaged.state_dict() if self.best is None else self.best
 
+    @property
+    def is_on_plateau(self) -> bool:
+        """Whether as many validations in a row as `patience` allows were not better."""
+        patience = self.settings.patience
+        return patience is not None and self.without_gain >= patience
+
     def judge(self, score: float, error: float = 0.0) -> bool:
         """Keep the averaged weights unless `score` is clearly lower than the highest before.
 
@@ -133,6 +146,8 @@ class TrainingState:
     def learn(self, draw: Draw, rate: float, *, freeze_norm: bool) -> float:
         """Take one step and return its loss; if that is not finite, the network stays as it was.
 
+        It is that of the labels; retention has a share in the step, not in what is returned.
+
         A step with a finite loss and a gradient that is not is left out; after `MAX_SKIPPED` of
         them in a row NaN is returned. Chance is drawn anew from (seed, step), nothing outside is
         seeded.
@@ -146,11 +161,11 @@ class TrainingState:
             return 0.0
         statistics = [buffer.clone() for buffer in self.net.buffers()]
         with _seeded(int(chance.generate_state(1)[0]), self.device):
-            loss = self._loss(batch)
+            loss, retained = self._losses(batch)
         value = float(loss.detach())
         self.optimizer.zero_grad(set_to_none=True)
         if math.isfinite(value):
-            if self._descend(loss, rate):
+            if self._descend(loss + retained, rate):
                 self.skipped = 0
                 self._advance()
                 return value
@@ -177,21 +192,31 @@ class TrainingState:
                 # A plain mean at first, or a short training would end with initial statistics.
                 module.momentum = max(self.settings.norm_momentum, 1 / (self.step + 1))
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss where labels are, and the weighted one where there are none."""
         settings, device = self.settings, self.device
         image = batch.image.to(device).contiguous(memory_format=torch.channels_last)
+        labels = batch.labels.to(device)
         dtype = AUTOCAST.get(self.precision, torch.bfloat16)
         with torch.autocast(device.type, dtype, enabled=self.precision in AUTOCAST):
             logits = self.net(image)
+            retained = self._retained(image, logits, labels)
         weights = torch.tensor(settings.class_weights, device=device)
-        return segmentation_loss(
+        loss = segmentation_loss(
             logits,
-            batch.labels.to(device),
+            labels,
             class_weights=weights if len(weights) else None,
             pixel_weights=None if batch.weights is None else batch.weights.to(device),
             dice_weight=settings.dice_weight,
             rehearsed=None if batch.rehearsed is None else batch.rehearsed.to(device),
         )
+        return loss, retained
+
+    def _retained(self, image: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        weight = self.settings.retention_weight
+        if self.parent is None or not weight or self.step % RETENTION_STEP:
+            return logits.new_zeros(())
+        return RETENTION_STEP * weight * self.parent.loss(logits, image, labels)
 
     def _descend(self, loss: Tensor, rate: float) -> bool:
         """Change the weights; return False, with nothing changed, if the gradient is not finite.

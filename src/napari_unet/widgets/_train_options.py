@@ -130,7 +130,7 @@ class TrainOptionsBox(QWidget):
         )
         self.plateau.setToolTip(
             f"End before the budget is used up when {PATIENCE} looks at the held-out strokes in a "
-            "row found nothing better"
+            "row found nothing better. With a new class, looks count from half of the budget on"
         )
         self.plateau.setChecked(True)
         self.device_combo.setAccessibleName("Device")

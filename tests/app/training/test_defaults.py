@@ -42,6 +42,23 @@ def test_statistics_of_a_parent_are_never_changed() -> None:
     assert loop_settings(job(), 1.0, ()).freeze_norm_from > 0
 
 
+def test_a_parent_counts_as_far_as_strokes_lie_on_its_mistakes() -> None:
+    weights = [
+        loop_settings(job(parent="x"), 1.0, (), contradicted=share).retention_weight
+        for share in (0, 0.1, 0.2, 0.3, 1)
+    ]
+    assert weights == pytest.approx([0, 0, 1, 2, 2])
+    off = job(parent="x", loop={"retention_weight": 0.0})
+    assert loop_settings(off, 1.0, (), contradicted=1).retention_weight == 0
+    assert loop_settings(job(), 1.0, (), contradicted=1).retention_weight == 0
+
+
+def test_with_a_new_class_patience_begins_later() -> None:
+    fine_tune = job(parent="x", loop={"patience": 3})
+    assert loop_settings(fine_tune, 1.0, ()).patience_from == 0
+    assert loop_settings(fine_tune, 1.0, (), is_new=True).patience_from == 0.5
+
+
 def test_what_the_job_gives_wins_inside_tables_too() -> None:
     given = job(
         loop={"peak_rate": 7.0, "class_weights": (3.0,)},

@@ -8,6 +8,7 @@ network                    the parent's                16 channels, depth 4, bat
 batch statistics           the parent's, never changed learnt, fixed after 60 %
 learning rate at its peak  1e-3                        2e-3
 balance of rare classes    0.35                        0.5
+what nobody painted        as the parent has it        nothing is known of it
 =========================  ==========================  =================================
 
 Everything else is in `FINE_TUNE` and `FROM_NOTHING`. What a job gives in its tables ``network``,
@@ -41,6 +42,13 @@ VALIDATIONS = 10
 WARMUP_SHARE = 0.05
 """Share of the steps in which the learning rate rises."""
 
+RANDOM_STROKES, CORRECTIONS = 0.1, 0.3
+"""Shares of their pixels that `em-membranes` has wrong: of strokes at random places in tissue that
+it does not know, and of strokes that begin on its mistakes in tissue that it knows."""
+
+PATIENCE_FROM_WITH_NEW = 0.5
+"""Share of the budget before which no training is given up that learns a new class."""
+
 SECONDS_BETWEEN_CHECKPOINTS = 20.0
 """What a crash may cost."""
 
@@ -67,6 +75,9 @@ class TrainingDefaults(Settings):
         How much rare classes weigh in the loss, see `training.weight_map.balance_weights`.
     head_start : bool
         Fit the last layer to what is annotated before the first step, see `training.linear_head`.
+    retention : float
+        Weight of the parent's answers where nothing is annotated, where strokes lie on its
+        mistakes; see `bias_of_strokes`.
     """
 
     minutes: Annotated[float, Field(gt=0)]
@@ -75,12 +86,14 @@ class TrainingDefaults(Settings):
     sampler: dict[str, Any] = Field(default_factory=dict)
     balance_power: Annotated[float, Field(ge=0, le=1)] = 0.5
     head_start: bool = False
+    retention: Annotated[float, Field(ge=0)] = 0.0
 
 
 FINE_TUNE = TrainingDefaults(
     minutes=1,
     balance_power=0.35,
     head_start=True,
+    retention=2.0,
     loop={
         "optimizer": "adamw",
         "peak_rate": 1e-3,
@@ -138,7 +151,12 @@ def network_settings(job: TrainJob, in_channels: int, num_classes: int) -> Archi
 
 
 def loop_settings(
-    job: TrainJob, seconds: float | None, class_weights: Sequence[float]
+    job: TrainJob,
+    seconds: float | None,
+    class_weights: Sequence[float],
+    *,
+    contradicted: float = 0.0,
+    is_new: bool = False,
 ) -> LoopSettings:
     """Return how weights are changed.
 
@@ -150,6 +168,12 @@ def loop_settings(
         What the loop itself may take, without steps.
     class_weights : sequence of float
         Used unless the job gives some.
+    contradicted : float
+        Share of what is annotated that the parent has wrong. Used unless the job gives a
+        `retention_weight`.
+    is_new : bool
+        Whether there is a class that the parent does not know. It comes up late, and its scores on
+        a few strokes are rough.
 
     Raises
     ------
@@ -159,6 +183,8 @@ def loop_settings(
     _refuse(job.loop, _ELSEWHERE, "loop")
     values: dict[str, Any] = {
         "class_weights": tuple(class_weights),
+        "retention_weight": defaults_of(job).retention * bias_of_strokes(contradicted),
+        "patience_from": PATIENCE_FROM_WITH_NEW if is_new else 0.0,
         "save_every_seconds": SECONDS_BETWEEN_CHECKPOINTS,
         "warmup_share": WARMUP_SHARE,
         "precision": job.precision,
@@ -176,6 +202,17 @@ def loop_settings(
         }
     values |= defaults_of(job).loop | job.loop
     return LoopSettings.parse(values, source="loop settings")
+
+
+def bias_of_strokes(contradicted: float) -> float:
+    """Return how far strokes lie on mistakes, from 0 to 1, by the share that the parent has wrong.
+
+    Where people paint what is wrong, strokes say little of what is right, and the parent's answers
+    have to. Strokes at random places say both: there the parent would only hold back what is
+    learnt of a tissue that it does not know.
+    """
+    few, many = RANDOM_STROKES, CORRECTIONS
+    return min(max((contradicted - few) / (many - few), 0.0), 1.0)
 
 
 def sampler_settings(job: TrainJob, output_edge: int) -> VolumeSamplerSettings:

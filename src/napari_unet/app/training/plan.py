@@ -94,6 +94,8 @@ class TrainRecord(Settings):
         Time for the steps, of the whole budget.
     selection_pixels, judging_pixels : int
         Bounds of what is read to validate and to judge.
+    contradicted : float
+        Share of what is painted that the parent had wrong, see `head_start`.
     """
 
     schema_version: Literal[1] = 1
@@ -106,6 +108,7 @@ class TrainRecord(Settings):
     seconds: float | None = None
     selection_pixels: int = 0
     judging_pixels: int = 0
+    contradicted: float = 0.0
 
 
 def plan_training(job: TrainJob) -> TrainPlan:

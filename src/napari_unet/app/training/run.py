@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 
 # The first optimizer imports it, which takes a second: now, as imports count against no budget.
@@ -55,7 +53,7 @@ from napari_unet.errors import TrainingError
 from napari_unet.inference.device import choose_backend
 from napari_unet.metrics.bootstrap import paired_difference
 from napari_unet.training.checkpoint import LAST, load_checkpoint
-from napari_unet.training.loop import SCORE, train
+from napari_unet.training.loop import train
 from napari_unet.training.state import TrainingState
 
 if TYPE_CHECKING:
@@ -102,8 +100,7 @@ class TrainingRun:
     sampler: VolumeSampler = field(init=False)
     report: TrainingReport = field(init=False)
     start_weights: dict[str, Any] = field(init=False)
-    best_score: float = -math.inf
-    stale: int = 0
+    state: TrainingState = field(init=False)
     reason: EndReason = "complete"
     detail: str = ""
     previewer: Previewer = field(init=False)
@@ -160,7 +157,6 @@ class TrainingRun:
         """Take up what a checkpoint knows."""
         state = load_checkpoint(self.plan.run / LAST)
         self.report.steps = int(state["step"])
-        self.best_score, self.stale = float(state["best_score"]), int(state["without_gain"])
         found = [e for e in read_log(self.plan.run) if e.get("event") == "validated"]
         best = [int(e["step"]) for e in found if e["is_best"] and e["step"] <= self.report.steps]
         self.report.best_step = max(best, default=0)
@@ -186,15 +182,20 @@ class TrainingRun:
         self.record = self.record.model_copy(update={"output_edge": edge})
         weights = self.ground.class_weights(defaults_of(self.job).balance_power)
         self.sampler = make_sampler(plan, self.ground, self.network, edge, weights)
-        several = np.count_nonzero(list(self.ground.annotated.values())) > 1
-        if defaults_of(self.job).head_start and several and not resume:
-            give_head_start(self.network, self.ground, weights, judging, self.job.seed)
-        if not resume:
-            update = {"seconds": self._seconds_for_steps()}
-            self.record = self.record.model_copy(update=update)
         # With a weight map, balance is part of that (Ronneberger et al. 2015, eq. 2).
         in_loss = () if self.ground.weighs_gaps else weights
-        self.settings = loop_settings(self.job, self.record.seconds, in_loss)
+        if not resume:
+            share = give_head_start(plan, self.network, self.ground, weights, judging)
+            update = {"contradicted": share, "seconds": self._seconds_for_steps()}
+            self.record = self.record.model_copy(update=update)
+        record = self.record
+        self.settings = loop_settings(
+            self.job,
+            record.seconds,
+            in_loss,
+            contradicted=record.contradicted,
+            is_new=0 < len(self.network.known) < len(self.ground.class_names),
+        )
 
     def _seconds_for_steps(self) -> float | None:
         if self.plan.budget is None:
@@ -218,7 +219,7 @@ class TrainingRun:
         metrics = self._start_metrics()
         if metrics and not resume:
             yield Validated(0, metrics, is_best=False)
-        state = TrainingState(self.network.net, self.settings)
+        self.state = state = TrainingState(self.network.net, self.settings, self.network.parent)
         self.previewer = self._make_previewer()
         loop = train(
             state,
@@ -247,15 +248,10 @@ class TrainingRun:
         match event:
             case StepDone(step=step):
                 self.report.steps = step
-            case Validated(step=step, metrics=metrics, is_best=is_best):
-                self.stale = 0 if metrics[SCORE] > self.best_score else self.stale + 1
-                self.best_score = max(self.best_score, metrics[SCORE])
-                if is_best:
-                    self.report.best_step = step
+            case Validated(step=step, is_best=True):
+                self.report.best_step = step
             case Stopped(reason=reason):
-                patience = self.settings.patience
-                on_plateau = patience is not None and self.stale >= patience
-                self.reason = "plateau" if on_plateau else "non-finite loss"
+                self.reason = "plateau" if self.state.is_on_plateau else "non-finite loss"
                 self.detail = reason
         yield event
         if self.preview is not None:

@@ -22,6 +22,7 @@ from napari_unet.model.head import adapt_head
 from napari_unet.model.unet import UNet
 from napari_unet.model.weights import load_model
 from napari_unet.training.precision import choose_precision
+from napari_unet.training.retention import Parent
 from napari_unet.training.tile_size import (
     TileSizeSettings,
     choose_output_edge,
@@ -74,6 +75,8 @@ class Network:
         Where it is validated.
     known : tuple of str
         Classes of the new model that the parent knows; none without a parent.
+    parent : Parent or None
+        What it answers before it learns; None where it cannot tell two classes apart.
     """
 
     net: UNet
@@ -81,6 +84,7 @@ class Network:
     geometry: NetGeometry
     backend: Backend
     known: tuple[str, ...]
+    parent: Parent | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +158,10 @@ def start_network(plan: TrainPlan, data: TrainingData, backend: Backend) -> Netw
     geometry = unet_geometry(
         architecture.depth, padding=architecture.padding, context=expected.context
     )
-    return Network(net.to(backend.device), expected, geometry, backend, known)
+    net = net.to(backend.device)
+    outputs = tuple(k for k, name in enumerate(names) if name in known)
+    before = Parent.of(net, outputs) if len(outputs) > 1 else None
+    return Network(net, expected, geometry, backend, known, before)
 
 
 def output_edge(plan: TrainPlan, network: Network, data: TrainingData) -> int:
