@@ -259,8 +259,11 @@ def test_strokes_without_a_rest_are_on_disk_in_time(
     assert keeper is not None
     keeper.stored.connect(stored.append)
     for label in (1, 2):
+        began = time.monotonic()
         layer.paint((1, 100, 100), label)
         user.wait_until(lambda label=label: on_disk(path).max() == label)
+        # After one second, on an idle machine.
+        assert time.monotonic() - began < 4
     # The draft is not bothered before there is a rest, but then it hears of them.
     qtbot.wait(100)
     assert stored == []
