@@ -162,7 +162,7 @@ def test_strokes_that_mostly_agree_with_the_model_are_learnt_alone(
     start = maker.start(NAMES, {})
     given, _ = corrections(rng, start)
     said = torch.from_numpy(start.predict(given.rows).astype(np.int64) - 1)
-    for wrong, is_alone in ((0, True), (len(said) // 10, True), (len(said) // 5, False)):
+    for wrong, is_alone in ((0, True), (len(said) // 7, True), (len(said) // 5, False)):
         labels = said.clone()
         labels[:wrong] = 1 - labels[:wrong]
         strokes = replace(given, labels=labels)

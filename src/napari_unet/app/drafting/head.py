@@ -7,11 +7,11 @@ it apart says much. The squared distance from what the model says by itself is p
 like every other weight: where strokes are silent the model decides, and a single stroke does not
 flood the image with its class.
 
-Who paints where the labels are wrong shows none of what is right. So if the model is wrong on a
+Who paints where the labels are wrong shows little of what is right. So if the model is wrong on a
 larger share of the strokes than it can be of the image, unpainted pixels nearby join them, with
-what the model says of them as soft labels [1]_: as many as make up for that. Of classes that it
-does not know it says nothing, and they are held to nothing. All of this was chosen on slices that
-no reported number comes from (``benchmarks/draft.py``).
+what the model says of them as soft labels [1]_. Of classes that it does not know it says nothing,
+and such classes are not held. All of this was chosen on slices that no reported number comes from
+(``benchmarks/draft.py``, ``benchmarks/corrections.py``).
 
 References
 ----------
@@ -47,10 +47,11 @@ Grows with the number of features, as what one pixel can move does.
 PULL_OF_NEW = 0.03
 """The same for classes that the model does not know: nothing speaks for where they start."""
 
-WRONG_SHARE = 0.125
-"""Of pixels, what a model is thought to be wrong on at most; of strokes that correct it, more is.
+WRONG_SHARES = (1 / 6, 1 / 3)
+"""Of stroke pixels, what the model is wrong on: up to the first, strokes are learnt alone.
 
-A model that is wrong on more would not be corrected, but taught anew.
+Strokes drawn anywhere are below, even in tissue that the model does not know. From the second on,
+as many unpainted pixels join as ever do.
 """
 
 MAX_HELD = 2.0
@@ -230,13 +231,19 @@ def _examples(start: Head, strokes: StrokeFeatures) -> tuple[Tensor, Tensor, Ten
     new = torch.tensor([name in start.new for name in start.classes])
     is_known = ~new[labels]
     is_wrong = logits.masked_fill(new, _NEVER).argmax(dim=1) != labels
-    painted, wrong = float(is_known.sum()), float((is_wrong & is_known).sum())
-    missing = min(wrong / WRONG_SHARE - painted, MAX_HELD * painted)
-    if beside is None or not len(beside) or missing <= 0:
+    count = _held(int((is_wrong & is_known).sum()), int(is_known.sum()))
+    if beside is None or not len(beside) or not count:
         return rows, logits, wanted
     said = (beside @ start.matrix.T + start.bias).masked_fill(new, _NEVER)
-    held = torch.softmax(said, dim=1) * (missing / len(beside))
+    held = torch.softmax(said, dim=1) * (count / len(beside))
     return torch.cat([rows, beside]), torch.cat([logits, said]), torch.cat([wanted, held])
+
+
+def _held(wrong: int, painted: int) -> float:
+    """Return for how many unpainted pixels they count, given what the model is wrong on."""
+    none, most = WRONG_SHARES
+    share = wrong / max(painted, 1)
+    return MAX_HELD * painted * min(max((share - none) / (most - none), 0.0), 1.0)
 
 
 def _solve(inputs: Tensor, wanted: Tensor, logits: Tensor, pull: Tensor) -> Tensor:
