@@ -13,6 +13,7 @@ import typer
 from napari_unet.cli.control_input import ControlError, obey, stop_on_signals
 from napari_unet.cli.exit_codes import CANCELLED, DONE, exit_code
 from napari_unet.cli.job_input import checked_kind, config_values
+from napari_unet.cli.options import ProgressOption
 from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.core.boxes import Box
 from napari_unet.errors import ConfigError, TilingError, UNetError
@@ -30,7 +31,7 @@ def draft(
             "engine is loaded."
         ),
     ] = "-",
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "json",
+    progress: ProgressOption = "json",
 ) -> None:
     """Draft what is looked at, again after each stroke; for programs.
 

@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from napari_unet.cli.exit_codes import CANCELLED, DONE, exit_code
+from napari_unet.cli.options import ImagesAxesOption, LevelOption, TimeOption
 from napari_unet.errors import ConfigError, UNetError
 
 if TYPE_CHECKING:
@@ -114,14 +115,12 @@ def evaluate(
     region: Annotated[
         str | None, typer.Option(help="Part that counts, in voxels.", metavar="z0:z1,y0:y1,x0:x1")
     ] = None,
-    axes: Annotated[str | None, typer.Option(help="Axes of the images, e.g. zyx.")] = None,
+    axes: ImagesAxesOption = None,
     channel: Annotated[
         str | None, typer.Option(help="Channels of --images to show, e.g. 0 or 0,1,2.")
     ] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Level of a pyramid, 0 = full resolution.")
-    ] = None,
-    time: Annotated[int | None, typer.Option(help="Time point, from 0.")] = None,
+    level: LevelOption = None,
+    time: TimeOption = None,
     tolerance: Annotated[
         str | None, typer.Option(help="Of boundaries: pixels, or a length. [default: 2]")
     ] = None,

@@ -10,6 +10,7 @@ import typer
 
 from napari_unet.cli.exit_codes import CANCELLED, DONE, exit_code
 from napari_unet.cli.job_input import checked_kind
+from napari_unet.cli.options import LabelNameOption, OutputArgument, ProgressOption
 from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.core.export_events import ExportCancelled
 from napari_unet.errors import UNetError
@@ -20,16 +21,12 @@ if TYPE_CHECKING:
 
 def export(
     ctx: typer.Context,
-    input: Annotated[  # noqa: A002  # the name of the job's field
-        str, typer.Argument(metavar="OUT", help="OME-Zarr that a segmentation was written to.")
-    ],
-    format: Annotated[  # noqa: A002  # the name of the job's field
+    input: OutputArgument,  # noqa: A002  # the name of the job's field
+    format: Annotated[  # noqa: A002  # the same
         str, typer.Option(help="Kind of file: tiff (as ImageJ's), ome-tiff, mrc, hdf5 or png.")
     ],
     what: Annotated[str | None, typer.Option(help="labels or probabilities.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the label image. [default: the only one]")
-    ] = None,
+    name: LabelNameOption = None,
     channel: Annotated[
         str | None, typer.Option(help="Classes of the probabilities, e.g. 0 or 0,2.")
     ] = None,
@@ -52,7 +49,7 @@ def export(
         bool | None,
         typer.Option("--allow-incomplete", help="Export a result whose run has not finished."),
     ] = None,
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+    progress: ProgressOption = "auto",
 ) -> None:
     """Write a result as TIFF, HDF5, MRC or PNG for other programs.
 

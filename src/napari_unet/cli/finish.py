@@ -9,6 +9,7 @@ import typer
 
 from napari_unet.cli.exit_codes import CANCELLED, DONE, exit_code
 from napari_unet.cli.job_input import checked_kind
+from napari_unet.cli.options import LabelNameOption, ProgressOption
 from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import UNetError
 
@@ -20,10 +21,8 @@ def finish(
     output: Annotated[
         str, typer.Argument(metavar="OUT", help="OME-Zarr that shards were written to.")
     ],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the label image. [default: the only one]")
-    ] = None,
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+    name: LabelNameOption = None,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Complete an output whose blocks `segment --shard` computed.
 

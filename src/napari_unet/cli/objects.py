@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path  # noqa: TC003  # typer reads the annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from napari_unet.cli.exit_codes import CANCELLED, DONE, exit_code
 from napari_unet.cli.job_input import checked_kind, config_values
+from napari_unet.cli.options import DryRunOption, ProgressOption, SaveConfigOption
 from napari_unet.cli.progress import make_reporter
 from napari_unet.errors import ConfigError, UNetError
 
@@ -105,13 +105,9 @@ def objects(
             "- reads one line of JSON from standard input once everything is loaded."
         ),
     ] = None,
-    save_config: Annotated[
-        Path | None, typer.Option(help="Write the options to a job file first.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and stop.")
-    ] = False,
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+    save_config: SaveConfigOption = None,
+    dry_run: DryRunOption = False,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Find, number and measure the objects of a segmentation.
 

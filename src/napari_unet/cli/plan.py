@@ -13,6 +13,7 @@ import typer
 
 from napari_unet.cli.exit_codes import exit_code
 from napari_unet.cli.job_input import STANDARD_INPUT, config_values
+from napari_unet.cli.options import JsonOption
 from napari_unet.cli.progress import make_reporter
 from napari_unet.cli.segment import make_jobs, segment
 from napari_unet.errors import ConfigError, UNetError
@@ -53,7 +54,7 @@ def _own(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Time one tile on this machine.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    as_json: JsonOption = False,
     slurm: Annotated[
         Path | None,
         typer.Option(

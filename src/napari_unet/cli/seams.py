@@ -9,6 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_unet.cli.exit_codes import DONE, FAILED, exit_code
+from napari_unet.cli.options import (
+    AverageOption,
+    ChannelOption,
+    DeviceOption,
+    ImageArgument,
+    InputAxesOption,
+    JsonOption,
+    LevelOption,
+    NormalizationOption,
+    PrecisionOption,
+    Tf32Option,
+    ThreadsOption,
+    TimeOption,
+)
 from napari_unet.errors import UNetError
 
 if TYPE_CHECKING:
@@ -17,7 +31,7 @@ if TYPE_CHECKING:
 
 def seams(
     ctx: typer.Context,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image, as for `segment`.")],
+    image: ImageArgument,
     model: Annotated[str, typer.Option(help="Name of a model (see `models list`) or its file.")],
     region: Annotated[
         str | None,
@@ -26,31 +40,23 @@ def seams(
             metavar="z0:z1,y0:y1,x0:x1",
         ),
     ] = None,
-    axes: Annotated[str | None, typer.Option(help="Axes of the input, e.g. zyx.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channels to use, e.g. 0 or 0,2.")] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Level of a pyramid, 0 = full resolution.")
-    ] = None,
-    time: Annotated[int | None, typer.Option(help="Time point, from 0.")] = None,
+    axes: InputAxesOption = None,
+    channel: ChannelOption = None,
+    level: LevelOption = None,
+    time: TimeOption = None,
     tile_size: Annotated[
         int | None, typer.Option(help="Edge of the small tiles' write boxes. [default: 128]")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the network.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
-    tf32: Annotated[bool | None, typer.Option("--tf32", help="Allow TF32 on NVIDIA GPUs.")] = None,
-    average: Annotated[
-        str | None,
-        typer.Option(help="Average over versions of the input: none, mirror, rotate or d4."),
-    ] = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    tf32: Tf32Option = None,
+    average: AverageOption = None,
     rescale: Annotated[
         str | None, typer.Option(help="Rescale the image: auto, off, or a factor.")
     ] = None,
-    normalization: Annotated[
-        str | None,
-        typer.Option(help="Use these intensities instead of measured ones.", metavar="MEAN,STD"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+    normalization: NormalizationOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare small tiles with one pass over a part of an image.
 

@@ -11,6 +11,21 @@ import typer
 from napari_unet.cli.early import check_before_loading, check_zarr_name
 from napari_unet.cli.exit_codes import CANCELLED, DONE, FAILED, exit_code
 from napari_unet.cli.job_input import checked_kind, config_values
+from napari_unet.cli.options import (
+    AverageOption,
+    ChannelOption,
+    DeviceOption,
+    DryRunOption,
+    InputAxesOption,
+    LevelOption,
+    NormalizationOption,
+    PrecisionOption,
+    ProgressOption,
+    SaveConfigOption,
+    Tf32Option,
+    ThreadsOption,
+    TimeOption,
+)
 from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import ConfigError, UNetError
 
@@ -43,12 +58,10 @@ def segment(
         str | None,
         typer.Option(help="Part to segment, in voxels.", metavar="z0:z1,y0:y1,x0:x1"),
     ] = None,
-    axes: Annotated[str | None, typer.Option(help="Axes of the input, e.g. zyx.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channels to use, e.g. 0 or 0,2.")] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Level of a pyramid, 0 = full resolution.")
-    ] = None,
-    time: Annotated[int | None, typer.Option(help="Time point, from 0.")] = None,
+    axes: InputAxesOption = None,
+    channel: ChannelOption = None,
+    level: LevelOption = None,
+    time: TimeOption = None,
     tile_size: Annotated[
         int | None,
         typer.Option(help="Edge of a tile's write box; taken to the nearest legal value."),
@@ -57,14 +70,11 @@ def segment(
     block_size: Annotated[
         int | None, typer.Option(help="Edge of a block, the unit of writing.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the network.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
-    tf32: Annotated[bool | None, typer.Option("--tf32", help="Allow TF32 on NVIDIA GPUs.")] = None,
-    average: Annotated[
-        str | None,
-        typer.Option(help="Average over versions of the input: none, mirror, rotate or d4."),
-    ] = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    precision: PrecisionOption = None,
+    tf32: Tf32Option = None,
+    average: AverageOption = None,
     rescale: Annotated[
         str | None,
         typer.Option(
@@ -72,10 +82,7 @@ def segment(
             "the image)."
         ),
     ] = None,
-    normalization: Annotated[
-        str | None,
-        typer.Option(help="Use these intensities instead of measured ones.", metavar="MEAN,STD"),
-    ] = None,
+    normalization: NormalizationOption = None,
     probabilities: Annotated[
         bool | None, typer.Option("--probabilities", help="Also write class probabilities.")
     ] = None,
@@ -162,13 +169,9 @@ def segment(
             "- reads one line of JSON from standard input once the engine is loaded."
         ),
     ] = None,
-    save_config: Annotated[
-        Path | None, typer.Option(help="Write the options to a job file first.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and stop.")
-    ] = False,
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+    save_config: SaveConfigOption = None,
+    dry_run: DryRunOption = False,
+    progress: ProgressOption = "auto",
 ) -> None:
     """Segment images into OME-Zarr label images.
 

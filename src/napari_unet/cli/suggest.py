@@ -11,6 +11,15 @@ import typer
 from napari_unet.cli.describe_suggest import describe_place
 from napari_unet.cli.exit_codes import CANCELLED, DONE, FAILED, exit_code
 from napari_unet.cli.job_input import checked_kind
+from napari_unet.cli.options import (
+    ChannelOption,
+    DeviceOption,
+    ImageArgument,
+    LevelOption,
+    ProgressOption,
+    ThreadsOption,
+    TimeOption,
+)
 from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.core.suggest_events import PlacesRanked
 from napari_unet.errors import UNetError
@@ -24,7 +33,7 @@ NOT_OF_A_JOB = {"ctx", "image", "as_json", "progress"}
 
 def suggest(
     ctx: typer.Context,
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="Image, as for `segment`.")],
+    image: ImageArgument,
     model: Annotated[str, typer.Option(help="Name of the model that is to learn, or its file.")],
     compare_with: Annotated[
         str | None, typer.Option(help="Another model, such as the parent: say where they differ.")
@@ -61,20 +70,18 @@ def suggest(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all chance. [default: 0]")] = None,
     axes: Annotated[str | None, typer.Option(help="Axes of the image, e.g. zyx.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channels to use, e.g. 0 or 0,2.")] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Level of a pyramid, 0 = full resolution.")
-    ] = None,
-    time: Annotated[int | None, typer.Option(help="Time point, from 0.")] = None,
+    channel: ChannelOption = None,
+    level: LevelOption = None,
+    time: TimeOption = None,
     rescale: Annotated[
         str | None, typer.Option(help="As in `segment`: auto, off, or a factor.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the network.")] = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the places as JSON.")] = False,
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+    progress: ProgressOption = "auto",
 ) -> None:
-    """Suggest where to paint next: places of an image in the order in which they are worth it.
+    """Suggest where to paint next, the best places first.
 
     Nothing is written. A whole volume is sampled, so the answer takes seconds for any size.
     """

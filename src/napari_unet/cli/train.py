@@ -10,6 +10,14 @@ import typer
 
 from napari_unet.cli.exit_codes import CANCELLED, DONE, exit_code
 from napari_unet.cli.job_input import STANDARD_INPUT, checked_kind, config_values
+from napari_unet.cli.options import (
+    ChannelOption,
+    DeviceOption,
+    ImagesAxesOption,
+    LevelOption,
+    ProgressOption,
+    TimeOption,
+)
 from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import ConfigError, UNetError
 
@@ -77,12 +85,10 @@ def train(
         str | None,
         typer.Option(help="auto (hold out parts), none, or another pair IMAGE:LABELS."),
     ] = None,
-    axes: Annotated[str | None, typer.Option(help="Axes of the images, e.g. zyx.")] = None,
-    channel: Annotated[str | None, typer.Option(help="Channels to use, e.g. 0 or 0,2.")] = None,
-    level: Annotated[
-        int | None, typer.Option(help="Level of a pyramid, 0 = full resolution.")
-    ] = None,
-    time: Annotated[int | None, typer.Option(help="Time point, from 0.")] = None,
+    axes: ImagesAxesOption = None,
+    channel: ChannelOption = None,
+    level: LevelOption = None,
+    time: TimeOption = None,
     rescale: Annotated[
         str | None,
         typer.Option(help="Learn at the parent's voxel size: auto, off, or a factor."),
@@ -90,7 +96,7 @@ def train(
     context: Annotated[
         int | None, typer.Option(help="Neighboring slices on each side that the model sees.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = None,
+    device: DeviceOption = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all chance.")] = None,
@@ -104,7 +110,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the run folder's last checkpoint.")
     ] = False,
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+    progress: ProgressOption = "auto",
 ) -> None:
     """Train a model from nothing, or fine-tune one --from another.
 

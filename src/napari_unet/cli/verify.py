@@ -9,6 +9,7 @@ import typer
 
 from napari_unet.cli.exit_codes import CANCELLED, DONE, FAILED, exit_code
 from napari_unet.cli.job_input import checked_kind
+from napari_unet.cli.options import LabelNameOption, OutputArgument, ProgressOption
 from napari_unet.cli.progress import Reporter, make_reporter
 from napari_unet.errors import UNetError
 
@@ -17,16 +18,12 @@ if TYPE_CHECKING:
 
 
 def verify(
-    output: Annotated[
-        str, typer.Argument(metavar="OUT", help="OME-Zarr that a segmentation was written to.")
-    ],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the label image. [default: the only one]")
-    ] = None,
+    output: OutputArgument,
+    name: LabelNameOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Compute again what is damaged or missing.")
     ] = False,
-    progress: Annotated[str, typer.Option(help="auto, bar, json or none.")] = "auto",
+    progress: ProgressOption = "auto",
 ) -> None:
     """Check that every block of a segmentation is still as written.
 
