@@ -9,12 +9,12 @@ Drives the real widget in a real window over a slice of 4096 x 4096 pixels, in p
 
 * ``rest``: nothing runs; ``rest-pan``: the view is dragged every two seconds.
 * ``segment``: region "this slice", again and again; ``segment-pan``: dragged meanwhile.
-* ``draft``: a stroke is painted with the mouse every three seconds, and the draft follows.
+* ``draft``: a stroke is painted with the mouse every second, and the draft follows.
 * ``fine-tune``: on these strokes; the preview comes meanwhile.
 
 A gap is the time between two ticks of a timer of 10 ms in the GUI's thread. After each finished
 segmentation of the panel, the same job is done by the command line while napari rests: the ratio of
-their pixels per second is the share of the throughput that is left. All phases together take six
+their pixels per second is the share of the throughput that is left. All phases together take five
 minutes on two quiet cores. ``--blame`` samples what the GUI's thread was doing in long gaps; that
 slows it down a little.
 """
@@ -59,7 +59,7 @@ EDGE = 4096
 WINDOW = (1500, 950)
 TICK_MS = 10
 PAN_SECONDS = 2.0
-STROKE_SECONDS = 3.0
+STROKE_SECONDS = 1.0
 PATIENCE_S = 180.0
 LONGEST_MS, P95_MS, THROUGHPUT = 200.0, 60.0, 0.7
 """What the widget promises."""
@@ -258,7 +258,7 @@ class Session:
         wait_until(lambda: "draft" in self.viewer.layers and panel.runner.is_warm)
 
     def paint(self, until: float) -> None:
-        """Paint a stroke every three seconds, of one class after the other."""
+        """Paint a stroke every second, of one class after the other."""
         panel = self.dock.fine_tune
         if panel is None:
             raise SystemExit("the page Fine-tune is not open")
