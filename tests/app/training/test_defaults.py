@@ -47,7 +47,8 @@ def test_a_parent_counts_as_far_as_strokes_lie_on_its_mistakes() -> None:
         loop_settings(job(parent="x"), 1.0, (), contradicted=share).retention_weight
         for share in (0, 0.1, 0.2, 0.3, 1)
     ]
-    assert weights == pytest.approx([0, 0, 0.5, 1, 1])
+    assert weights == pytest.approx([FINE_TUNE.retention * each for each in (0, 0, 0.5, 1, 1)])
+    assert FINE_TUNE.retention > 0
     off = job(parent="x", loop={"retention_weight": 0.0})
     assert loop_settings(off, 1.0, (), contradicted=1).retention_weight == 0
     assert loop_settings(job(), 1.0, (), contradicted=1).retention_weight == 0

@@ -93,7 +93,7 @@ FINE_TUNE = TrainingDefaults(
     minutes=1,
     balance_power=0.35,
     head_start=True,
-    retention=1.0,
+    retention=4.0,
     loop={
         "optimizer": "adamw",
         "peak_rate": 1e-3,
