@@ -23,6 +23,7 @@ def test_a_session_is_prepared_once() -> None:
 def test_garbage_is_collected_before_it_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = [0, 0, 4]
     done: list[bool] = []
+    monkeypatch.setattr(gc, "isenabled", lambda: True)
     monkeypatch.setattr(gc, "get_threshold", lambda: (700, 10, 10))
     monkeypatch.setattr(gc, "get_count", lambda: tuple(counts))
     monkeypatch.setattr(gc, "collect", lambda: done.append(True))

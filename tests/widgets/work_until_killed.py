@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 import napari
 import numpy as np
 import zarr
-from qtpy.QtCore import QPoint
 from qtpy.QtTest import QTest
-from tests.widgets.paint_until_killed import drag
+from tests.widgets.paint_until_killed import draw
 
 from napari_unet.core.events import BlockDone
 from napari_unet.widgets._form import Region
@@ -81,9 +80,7 @@ def main(image_path: str, model: Path, folder: Path) -> None:
     layer.brush_size = BRUSH
     for number in itertools.count():
         panel.form.classes.table.setCurrentCell(number % 2, 1)
-        start = rng.uniform(0.35, 0.65, 2) * (canvas.width(), canvas.height())
-        steps = start + np.cumsum(rng.uniform(-12, 12, (6, 2)), axis=0)
-        drag(canvas, [QPoint(int(x), int(y)) for x, y in steps], is_last=False)
+        draw(canvas, rng)
         np.save(folder / f"{number}.npy", layer.data.copy())
         say({"stroke": number, "blocks": done[-1].blocks_done})
         QTest.qWait(REST_MS)
