@@ -41,11 +41,13 @@ def pytest_collection() -> Iterator[None]:
 
     napari looks three times for each viewer, which took longer than most tests of the widgets.
     """
-    gc.disable()
+    # Not gc.disable(): dask, imported now, would take that for what it is to go back to.
+    thresholds = gc.get_threshold()
+    gc.set_threshold(0)
     try:
         return (yield)
     finally:
-        gc.enable()
+        gc.set_threshold(*thresholds)
         gc.collect()
         gc.freeze()
 
