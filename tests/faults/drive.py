@@ -174,6 +174,8 @@ def done_blocks(out: Path) -> int:
 
 def start(words: Sequence[str], said: Path, fault: Fault | None = None) -> BaseProcess:
     """Start the command in a process of its own, that writes what it says into a file."""
+    # It may be killed before it says anything.
+    said.touch()
     process: BaseProcess = CONTEXT.Process(target=_work, args=(list(words), said, fault))
     process.start()
     return process
