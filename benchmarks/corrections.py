@@ -82,7 +82,7 @@ def open_tissue(
     opened = draft.opened(path, folder, 1)
     boxes = {z: Box((z, 0, 0), (z + 1, *raw.shape[1:])) for z in slices}
     tiles = {z: opened.net.tile(opened.image, box) for z, box in boxes.items()}
-    return Tissue(name, opened, tiles, **fields)  # type: ignore[arg-type]
+    return Tissue(name, opened, tiles, **fields)  # type: ignore[arg-type]  # fields of two kinds
 
 
 def tissues(options: argparse.Namespace, folder: Path) -> Iterator[Tissue]:

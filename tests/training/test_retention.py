@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -124,7 +124,9 @@ def test_resumed_is_uninterrupted_bit_for_bit(tmp_path: Path, cut: int) -> None:
     parent = Parent.of(network(), KNOWN)
     expected = list(train(TrainingState(whole, given, parent), new_class_in_the_middle, given))
     first = TrainingState(parted, given, parent)
-    with closing(train(first, new_class_in_the_middle, given, run_dir=tmp_path)) as events:  # type: ignore[type-var]
+    # train() is annotated as an iterator; it is a generator, which can be closed.
+    events: Any = train(first, new_class_in_the_middle, given, run_dir=tmp_path)
+    with closing(events):
         next(e for e in events if isinstance(e, StepDone) and e.step == cut)
     state = TrainingState(resumed, given, Parent.of(network(), KNOWN))
     rest = list(train(state, new_class_in_the_middle, given, run_dir=tmp_path, resume=True))

@@ -27,7 +27,7 @@ def imported_once() -> None:
     with warnings.catch_warnings(), dask.config.set({METHOD: "forkserver"}):
         # distributed tries all that it may work with, to have it imported in its own way.
         warnings.simplefilter("ignore")
-        get_mp_context()  # type: ignore[no-untyped-call]
+        get_mp_context()  # type: ignore[no-untyped-call]  # dask has no types
     multiprocessing.set_forkserver_preload(IMPORTED)
     forkserver.ensure_running()
 
